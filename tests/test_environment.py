@@ -37,7 +37,16 @@ def test_changelog_names_the_version() -> None:
 
 def test_top_level_is_fixed() -> None:
     """Only the agreed files and folders stand at the top level."""
-    allowed = {"realmframe", "notebooks", "tests", "environment.yml", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+    allowed = {
+        "realmframe",
+        "notebooks",
+        "tests",
+        "environment.yml",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+    }
     ignored = {"build", "dist", "venv", "data", "realmframe-demo"}
     found = {p.name for p in ROOT.iterdir() if not p.name.startswith(".")}
     assert found - ignored - allowed == set()

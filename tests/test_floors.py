@@ -58,7 +58,19 @@ ROOMS_OF = {
     "ipywidgets": {"jupyter"},
     "lark": {"query"},
     "filelock": {"store", "client"},
-    "pyarrow": {"query", "store", "client", "server", "frames", "realm", "jupyter", "demo", "testing", "conformance", "cli"},
+    "pyarrow": {
+        "query",
+        "store",
+        "client",
+        "server",
+        "frames",
+        "realm",
+        "jupyter",
+        "demo",
+        "testing",
+        "conformance",
+        "cli",
+    },
 }
 
 #: What floors 0 and 1 never touch: input, output, clocks, threads, randomness.

@@ -72,7 +72,7 @@ def _parse_short(name: str, form: str) -> Property:
     if match is None:
         raise SchemaError(
             f"Property {name!r}: {form!r} is no type.",
-            hint="Write a type word or a class, then ? for optional, then [] for a list, <> for a set, {} for a dictionary.",
+            hint="Write a type word or a class, then ? for optional, then [] (list), <> (set) or {} (dictionary).",
         )
     collection = COLLECTION_SUFFIXES.get(match["suffix"] or "", Collection.SINGLE)
     optional = bool(match["optional"] or match["late"])

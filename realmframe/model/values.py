@@ -235,6 +235,4 @@ class Marker(Enum):
 
 
 #: What an instruction may carry.
-Payload: TypeAlias = (
-    "None | bool | int | str | bytes | Timestamp | np.float32 | float | Decimal128 | ObjectId | uuid.UUID | Link | Marker"
-)
+Payload: TypeAlias = "bool | int | str | bytes | Timestamp | np.float32 | float | Decimal128 | ObjectId | uuid.UUID | Link | Marker | None"

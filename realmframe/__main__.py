@@ -1,0 +1,7 @@
+"""``python -m realmframe`` is the command ``realmframe``."""
+
+import sys
+
+from realmframe.cli import main
+
+sys.exit(main())

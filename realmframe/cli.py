@@ -1,0 +1,115 @@
+"""The command line: ``realmframe serve | demo | lab | conformance | inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import realmframe
+from realmframe.errors import RealmError
+
+
+def _serve(found: argparse.Namespace) -> int:
+    from realmframe.server import serve
+
+    serve(
+        data=found.data,
+        host=found.host,
+        port=found.port,
+        development=not found.no_development,
+        log_level=found.log_level,
+    )
+    return 0
+
+
+def _demo(found: argparse.Namespace) -> int:
+    from realmframe.demo import DemoOptions, run
+
+    return run(DemoOptions(found.headless, found.data, found.port, found.devices, found.rate, found.flights))
+
+
+def _lab(found: argparse.Namespace) -> int:
+    import subprocess
+
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *found.arguments])  # noqa: S603 - the user's own arguments
+
+
+def _conformance(found: argparse.Namespace) -> int:
+    from realmframe.conformance import main
+
+    return int(main([str(found.directory)]))
+
+
+def _inspect(found: argparse.Namespace) -> int:
+    from realmframe.store import RealmStore
+
+    store = RealmStore.open(found.path, create=False, read_only=True)
+    try:
+        snapshot = store.snapshot
+        print(f"version {snapshot.version}, {len(store.pending())} pending local transactions")
+        for name, cls in snapshot.schema.items():
+            rows = "embedded" if cls.embedded else f"{len(snapshot.table(name)):,} objects"
+            print(f"{name}: {rows}")
+            for prop in cls.properties.values():
+                print(f"    {prop.name}: {prop.word}{'  (primary key)' if prop.name == cls.primary_key else ''}")
+    finally:
+        store.close()
+    return 0
+
+
+_COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
+    "serve": _serve,
+    "demo": _demo,
+    "lab": _lab,
+    "conformance": _conformance,
+    "inspect": _inspect,
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog="realmframe", description="Synced realms as live DataFrames.")
+    parser.add_argument("--version", action="version", version=f"realmframe {realmframe.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the App-Services-compatible server")
+    serve.add_argument("--data", type=Path, default=Path("realmframe-server"), help="its folder (%(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    serve.add_argument("--port", type=int, default=9090, help="port to listen on (%(default)s)")
+    serve.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    serve.add_argument(
+        "--no-development", action="store_true", help="refuse apps that do not exist and schema changes by clients"
+    )
+
+    demo = commands.add_parser("demo", help="server, real data, devices and a notebook, all running")
+    demo.add_argument("--headless", action="store_true", help="run the notebook without a browser and print it")
+    demo.add_argument("--data", type=Path, default=Path("realmframe-demo"), help="folder of the demo (%(default)s)")
+    demo.add_argument("--port", type=int, default=9090, help="port of the server (%(default)s)")
+    demo.add_argument("--devices", type=int, default=4, help="device processes, 0 to 6 (%(default)s)")
+    demo.add_argument("--rate", type=float, default=2.0, help="changes a second of each device (%(default)s)")
+    demo.add_argument("--flights", type=int, default=None, help="load only so many flights (all 336,776)")
+
+    lab = commands.add_parser("lab", help="start JupyterLab in this environment")
+    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to JupyterLab")
+
+    conformance = commands.add_parser("conformance", help="run golden vectors against this implementation")
+    conformance.add_argument("directory", type=Path, metavar="DIR", help="folder that holds the vector files")
+
+    inspect = commands.add_parser("inspect", help="say what a realm's folder holds")
+    inspect.add_argument("path", type=Path, metavar="PATH", help="the realm")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    found = build_parser().parse_args(arguments)
+    try:
+        return _COMMANDS[found.command](found)
+    except RealmError as error:
+        print("\n".join(error._render_traceback_()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
