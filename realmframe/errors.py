@@ -261,7 +261,7 @@ class ProtocolError(RealmError):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side was asked to do what the protocol forbids."""
+    """Our own side was asked to do what the protocol forbids."""
 
 
 class RemoteProtocolError(ProtocolError):

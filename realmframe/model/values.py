@@ -187,7 +187,7 @@ class Decimal128:
             return decimal.Decimal("NaN")
         sign = int(self.negative)
         if self.high & _D128_INFINITY == _D128_INFINITY:
-            return decimal.Decimal((sign, (0,), "F"))
+            return decimal.Decimal("-Infinity" if sign else "Infinity")
         coefficient, exponent = self.coefficient, self.exponent
         if (self.high >> 61) & 3 == 3:
             # The other form of BID: the coefficient would exceed 34 digits, which the standard reads as zero.
@@ -235,4 +235,6 @@ class Marker(Enum):
 
 
 #: What an instruction may carry.
-Payload: TypeAlias = "bool | int | str | bytes | Timestamp | np.float32 | float | Decimal128 | ObjectId | uuid.UUID | Link | Marker | None"
+Payload: TypeAlias = (
+    bool | int | str | bytes | Timestamp | np.float32 | float | Decimal128 | ObjectId | uuid.UUID | Link | Marker | None
+)
