@@ -127,6 +127,11 @@ class FrameAccessor:
         return self._frame._realm_live.source.snapshot.schema[self.class_name]
 
     @property
+    def schema(self) -> Schema:
+        """The schema of the realm at the version shown."""
+        return self._frame._realm_live.source.snapshot.schema
+
+    @property
     def class_name(self) -> str:
         """Name of the class that the frame shows."""
         return self._frame._realm_view.class_name
