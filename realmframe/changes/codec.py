@@ -1,8 +1,8 @@
 """The changeset codec: the protocol's bytes to columns and back.
 
 An integer is base 128, least significant group first; the last byte holds six bits and, in its bit 6, the sign of a
-magnitude that is complemented when negative. Encoders write the shortest form; decoders take padded ones up to the limit of
-the target's width. Any bytes give a changeset or one :class:`~realmframe.errors.BadChangesetError` with an offset, in
+magnitude that is complemented when negative. Encoders write the shortest form; decoders take padded ones up to the
+limit of the target's width. Any bytes give a changeset or one :class:`~realmframe.errors.BadChangesetError` with an offset, in
 memory that grows with the input only.
 """
 
@@ -51,7 +51,7 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
         return Changeset.empty()
     rows, steps, strings = len(buf) // _TYPICAL + 16, len(buf) // 16 + 16, len(buf) // 8 + 16
     while True:
-        columns = {name: np.empty(rows, dtype) for name, dtype in COLUMNS.items()}
+        columns: dict[str, Any] = {name: np.empty(rows, dtype) for name, dtype in COLUMNS.items()}
         path, is_key = np.empty(steps, np.int64), np.empty(steps, np.bool_)
         start, size = np.empty(strings, np.int64), np.empty(strings, np.int64)
         error, offset, n, used, interned = decode_columns(buf, *columns.values(), path, is_key, start, size)
@@ -119,12 +119,14 @@ def concat(changesets: Sequence[Changeset]) -> Changeset:
     maps = [place[offsets[i] : offsets[i + 1]] for i in range(len(parts))]
     steps = np.cumsum([0, *(len(c.path) for c in parts)])
     renumbered = [_renumber(c, m, int(b), int(s)) for c, m, b, s in zip(parts, maps, bases, steps, strict=False)]
-    columns = {name: np.concatenate([r[name] for r in renumbered]) for name in (*COLUMNS, "path", "path_is_key")}
+    columns: dict[str, Any] = {}
+    for name in (*COLUMNS, "path", "path_is_key"):
+        columns[name] = np.concatenate([r[name] for r in renumbered])
     return Changeset(**columns, string_start=start[first], string_len=size[first], heap=heap)
 
 
 def _unique_strings(heap: Array, start: Array, size: Array) -> tuple[Array, Array]:
-    """Number the strings, equal ones alike: the number of each, and where each number first stands."""
+    """Give equal strings equal numbers: the number of each, and where each number first stands."""
     known: dict[bytes, int] = {}
     view = heap.data
     place = np.empty(len(start), np.int32)

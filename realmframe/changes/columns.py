@@ -35,8 +35,9 @@ changeset *is* the bytes that it was decoded from: nothing is copied.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -96,7 +97,7 @@ class Changeset:
     string_start: Array
     string_len: Array
     heap: Array
-    _strings: list[str | None] = field(default_factory=list, repr=False)
+    _strings: list[str | None] = dataclasses.field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.op)
@@ -121,7 +122,7 @@ class Changeset:
         return known
 
     def instructions(self) -> list[Instruction]:
-        """The rows as objects (slow: for what is handled one at a time)."""
+        """Give the rows as objects (slow: for what is handled one at a time)."""
         from realmframe.changes.rows import columns_to_instructions
 
         return columns_to_instructions(self)
@@ -135,8 +136,8 @@ class Changeset:
 
     @classmethod
     def empty(cls) -> Changeset:
-        """A changeset without instructions."""
-        columns = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
+        """Give a changeset without instructions."""
+        columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}
         return cls(
             **columns,
             path=np.empty(0, "i8"),
@@ -166,7 +167,7 @@ class Changeset:
         return encode(self)
 
     def take(self, rows: Array) -> Changeset:
-        """The changeset of some rows, in the order given (strings and heap are shared; paths too)."""
+        """Give the changeset of some rows, in the order given (strings and heap are shared; paths too)."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         return Changeset(
             **columns,

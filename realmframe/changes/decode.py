@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from realmframe.changes.jit import kernel
 from realmframe.changes.kernels import (
     BAD_COLLECTION,
     BAD_INTEGER,
@@ -32,7 +32,7 @@ from realmframe.changes.kernels import (
 _MAX_STRING = 16_777_199
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _error(pos: int) -> int:
     """Tell which error a failed reader's position stands for."""
     if pos == -1:
@@ -42,7 +42,7 @@ def _error(pos: int) -> int:
     return -pos - 100
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _path(buf: Any, pos: int, strings: int, used: int, path: Any, path_is_key: Any) -> Any:
     """Read a path into ``path[used:]``: length, whether it ends in an index, position."""
     length, pos = _unsigned32(buf, pos)
@@ -70,7 +70,7 @@ def _path(buf: Any, pos: int, strings: int, used: int, path: Any, path_is_key: A
     return length, last, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_columns(
     buf: Any,
     op: Any,
@@ -207,7 +207,7 @@ def decode_columns(
     return 0, 0, n, steps, strings
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _schema_row(
     buf: Any,
     pos: int,
@@ -269,7 +269,7 @@ def _schema_row(
     return pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_repeated(buf: Any, start: Any, size: Any, slots: Any) -> int:
     """Find a string that stands twice, by an open-addressing table of ``slots`` (a power of two, filled with -1)."""
     mask = len(slots) - 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from realmframe.changes.jit import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put(out: Any, pos: int, number: int) -> int:
     """Write a signed integer in its shortest form."""
     if number >= 0:
@@ -23,7 +24,7 @@ def _put(out: Any, pos: int, number: int) -> int:
     return pos + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_unsigned(out: Any, pos: int, bits: int) -> int:
     """Write an unsigned 64-bit integer given as its two's complement."""
     value = np.uint64(bits)
@@ -35,7 +36,7 @@ def _put_unsigned(out: Any, pos: int, bits: int) -> int:
     return pos + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_words(out: Any, pos: int, high: int, low: int, low_bytes: int) -> int:
     for i in range(8):
         out[pos + i] = np.uint8((np.uint64(high) >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
@@ -44,7 +45,7 @@ def _put_words(out: Any, pos: int, high: int, low: int, low_bytes: int) -> int:
     return pos + 8 + low_bytes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_key(out: Any, pos: int, kind: int, high: int, low: int) -> int:
     pos = _put(out, pos, kind)
     if kind == 1 or kind == 3:
@@ -58,7 +59,7 @@ def _put_key(out: Any, pos: int, kind: int, high: int, low: int) -> int:
     return pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_decimal(out: Any, pos: int, high: int, low: int) -> int:
     w0 = np.uint64(low)
     w1 = np.uint64(high) & np.uint64(0x1FFFFFFFFFFFF)
@@ -73,7 +74,7 @@ def _put_decimal(out: Any, pos: int, high: int, low: int) -> int:
     return _put(out, pos, 1 if high < 0 else 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_payload(out: Any, pos: int, kind: int, high: int, low: int, link_table: int, link_type: int, heap: Any) -> int:
     pos = _put(out, pos, kind)
     if kind == 1 or kind == 2:
@@ -101,7 +102,7 @@ def _put_payload(out: Any, pos: int, kind: int, high: int, low: int, link_table:
     return pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def encode_columns(
     out: Any,
     op: Any,
@@ -163,7 +164,7 @@ def encode_columns(
     return pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_schema_row(
     out: Any,
     pos: int,

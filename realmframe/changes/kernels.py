@@ -1,8 +1,7 @@
 """Compiled kernels: the protocol's bytes to columns and back.
 
-Every reader takes a buffer and a position and returns the position after what it read, or :data:`FAIL` minus the error,
-so that nothing is raised in compiled code. The rules of the integers (length limits by target width, the sign in bit 6 of
-the last byte, magnitude complemented) are those of the protocol; see the notes in :mod:`realmframe.changes.codec`.
+Every reader takes a buffer and a position and returns the position after what it read, so that nothing is raised in
+compiled code: -1 means that the bytes end too early, -2 that an integer does not fit, -100 minus an error the others.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+
+from realmframe.changes.jit import kernel
 
 # What can be wrong; the codec has the words.
 TRUNCATED: Final = 1
@@ -33,7 +33,7 @@ _NONE: Final = -1
 _NO: Final = 127
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _varint(buf: Any, pos: int, max_bytes: int, last_max: int) -> Any:
     """Read magnitude and sign; position -1 when truncated, -2 when it does not fit."""
     end = len(buf)
@@ -55,7 +55,7 @@ def _varint(buf: Any, pos: int, max_bytes: int, last_max: int) -> Any:
     return value, False, -2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _signed(buf: Any, pos: int) -> Any:
     """Read a signed 64-bit integer."""
     if pos < len(buf):
@@ -69,7 +69,7 @@ def _signed(buf: Any, pos: int) -> Any:
     return number, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _signed32(buf: Any, pos: int) -> Any:
     """Read a signed 32-bit integer."""
     value, negative, pos = _varint(buf, pos, 5, 7)
@@ -79,7 +79,7 @@ def _signed32(buf: Any, pos: int) -> Any:
     return number, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unsigned(buf: Any, pos: int) -> Any:
     """Read an unsigned 64-bit integer as its two's complement; a negative other than -1 wraps."""
     value, negative, pos = _varint(buf, pos, 10, 1)
@@ -91,7 +91,7 @@ def _unsigned(buf: Any, pos: int) -> Any:
     return number, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _unsigned32(buf: Any, pos: int) -> Any:
     """Read an unsigned 32-bit integer."""
     if pos < len(buf):
@@ -107,7 +107,7 @@ def _unsigned32(buf: Any, pos: int) -> Any:
     return number, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _byte(buf: Any, pos: int) -> Any:
     """Read an unsigned 8-bit integer."""
     value, negative, pos = _varint(buf, pos, 2, 1)
@@ -119,7 +119,7 @@ def _byte(buf: Any, pos: int) -> Any:
     return number, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _type_code(buf: Any, pos: int) -> Any:
     """Read a type code: a signed integer of which the low eight bits count."""
     value, pos = _signed(buf, pos)
@@ -131,7 +131,7 @@ def _type_code(buf: Any, pos: int) -> Any:
     return code, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _string_index(buf: Any, pos: int, strings: int) -> Any:
     value, pos = _unsigned32(buf, pos)
     if pos >= 0 and value >= strings:
@@ -139,7 +139,7 @@ def _string_index(buf: Any, pos: int, strings: int) -> Any:
     return value, pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _big_endian(buf: Any, pos: int, size: int) -> int:
     value = np.uint64(0)
     for i in range(size):
@@ -147,7 +147,7 @@ def _big_endian(buf: Any, pos: int, size: int) -> int:
     return np.int64(value)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _key(buf: Any, pos: int, strings: int) -> Any:
     """Read an object key: type, high word, low word, position."""
     kind, pos = _type_code(buf, pos)
@@ -178,7 +178,7 @@ def _key(buf: Any, pos: int, strings: int) -> Any:
     return kind, 0, 0, -100 - BAD_KEY_TYPE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _decimal(buf: Any, pos: int) -> Any:
     """Read coefficient, exponent and sign into the two words of the pattern."""
     low, high, end = np.uint64(0), np.uint64(0), len(buf)
@@ -213,7 +213,7 @@ def _decimal(buf: Any, pos: int) -> Any:
     return np.int64(high), np.int64(low), pos
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _payload(buf: Any, pos: int, strings: int) -> Any:
     """Read a value: type, high, low, link table, link key type, position."""
     kind, pos = _type_code(buf, pos)

@@ -249,7 +249,7 @@ class _Writer:
 
     def finish(self) -> Changeset:
         listed = list(zip(*self._rows, strict=True)) if self._rows else [()] * len(COLUMNS)
-        columns = {n: np.array(v, dtype) for (n, dtype), v in zip(COLUMNS.items(), listed, strict=True)}
+        columns: dict[str, Any] = {n: np.array(v, d) for (n, d), v in zip(COLUMNS.items(), listed, strict=True)}
         sizes = [len(text.encode("utf-8", "surrogateescape")) for text in self._strings]
         return Changeset(
             **columns,
