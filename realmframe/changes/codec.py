@@ -2,8 +2,8 @@
 
 An integer is base 128, least significant group first; the last byte holds six bits and, in its bit 6, the sign of a
 magnitude that is complemented when negative. Encoders write the shortest form; decoders take padded ones up to the
-limit of the target's width. Any bytes give a changeset or one :class:`~realmframe.errors.BadChangesetError` with an offset, in
-memory that grows with the input only.
+limit of the target's width. Any bytes give a changeset or one
+:class:`~realmframe.errors.BadChangesetError` with an offset, in memory that grows with the input only.
 """
 
 from __future__ import annotations

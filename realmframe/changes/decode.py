@@ -33,7 +33,7 @@ _MAX_STRING = 16_777_199
 
 
 @kernel
-def _error(pos: int) -> int:
+def _error(pos: int) -> Any:
     """Tell which error a failed reader's position stands for."""
     if pos == -1:
         return TRUNCATED
@@ -220,7 +220,7 @@ def _schema_row(
     link_type: Any,
     aux: Any,
     aux2: Any,
-) -> int:
+) -> Any:
     """Read the rest of AddTable, AddColumn or EraseColumn into row ``n``; return the position."""
     if code == 1:
         return pos
@@ -270,7 +270,7 @@ def _schema_row(
 
 
 @kernel
-def first_repeated(buf: Any, start: Any, size: Any, slots: Any) -> int:
+def first_repeated(buf: Any, start: Any, size: Any, slots: Any) -> Any:
     """Find a string that stands twice, by an open-addressing table of ``slots`` (a power of two, filled with -1)."""
     mask = len(slots) - 1
     for i in range(len(start)):

@@ -10,7 +10,7 @@ from realmframe.changes.jit import kernel
 
 
 @kernel
-def _put(out: Any, pos: int, number: int) -> int:
+def _put(out: Any, pos: int, number: int) -> Any:
     """Write a signed integer in its shortest form."""
     if number >= 0:
         value, sign = np.uint64(number), 0
@@ -25,7 +25,7 @@ def _put(out: Any, pos: int, number: int) -> int:
 
 
 @kernel
-def _put_unsigned(out: Any, pos: int, bits: int) -> int:
+def _put_unsigned(out: Any, pos: int, bits: int) -> Any:
     """Write an unsigned 64-bit integer given as its two's complement."""
     value = np.uint64(bits)
     while value >= np.uint64(0x40):
@@ -37,7 +37,7 @@ def _put_unsigned(out: Any, pos: int, bits: int) -> int:
 
 
 @kernel
-def _put_words(out: Any, pos: int, high: int, low: int, low_bytes: int) -> int:
+def _put_words(out: Any, pos: int, high: int, low: int, low_bytes: int) -> Any:
     for i in range(8):
         out[pos + i] = np.uint8((np.uint64(high) >> np.uint64(56 - 8 * i)) & np.uint64(0xFF))
     for i in range(low_bytes):
@@ -46,7 +46,7 @@ def _put_words(out: Any, pos: int, high: int, low: int, low_bytes: int) -> int:
 
 
 @kernel
-def _put_key(out: Any, pos: int, kind: int, high: int, low: int) -> int:
+def _put_key(out: Any, pos: int, kind: int, high: int, low: int) -> Any:
     pos = _put(out, pos, kind)
     if kind == 1 or kind == 3:
         return _put(out, pos, low)
@@ -60,7 +60,7 @@ def _put_key(out: Any, pos: int, kind: int, high: int, low: int) -> int:
 
 
 @kernel
-def _put_decimal(out: Any, pos: int, high: int, low: int) -> int:
+def _put_decimal(out: Any, pos: int, high: int, low: int) -> Any:
     w0 = np.uint64(low)
     w1 = np.uint64(high) & np.uint64(0x1FFFFFFFFFFFF)
     while w0 >= np.uint64(0x40) or w1 != np.uint64(0):
@@ -75,7 +75,7 @@ def _put_decimal(out: Any, pos: int, high: int, low: int) -> int:
 
 
 @kernel
-def _put_payload(out: Any, pos: int, kind: int, high: int, low: int, link_table: int, link_type: int, heap: Any) -> int:
+def _put_payload(out: Any, pos: int, kind: int, high: int, low: int, link_table: int, link_type: int, heap: Any) -> Any:
     pos = _put(out, pos, kind)
     if kind == 1 or kind == 2:
         return _put(out, pos, low)
@@ -125,7 +125,7 @@ def encode_columns(
     string_start: Any,
     string_len: Any,
     heap: Any,
-) -> int:
+) -> Any:
     """Write everything into ``out``, which is large enough; return the size."""
     pos = 0
     for i in range(len(string_start)):
@@ -175,7 +175,7 @@ def _put_schema_row(
     link_type: int,
     aux: int,
     aux2: int,
-) -> int:
+) -> Any:
     if code == 1:
         return pos
     if code == 0:

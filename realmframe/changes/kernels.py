@@ -140,7 +140,7 @@ def _string_index(buf: Any, pos: int, strings: int) -> Any:
 
 
 @kernel
-def _big_endian(buf: Any, pos: int, size: int) -> int:
+def _big_endian(buf: Any, pos: int, size: int) -> Any:
     value = np.uint64(0)
     for i in range(size):
         value = (value << np.uint64(8)) | np.uint64(buf[pos + i])
