@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from realmframe.changes import instructions as ins
+from realmframe.errors import UsageError
 from realmframe.model import (
     ClassKind,
     Collection,
@@ -56,8 +57,9 @@ _TYPES: Final[dict[str, Any]] = {name: kind for kind, name in _TYPE_NAMES.items(
 _MARKERS: Final = {marker.value: marker for marker in Marker}
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: str | Path) -> Iterator[dict[str, Any]]:
     """Read a ``.jsonl`` file, compressed or not."""
+    path = Path(path)
     opener: Any = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -108,7 +110,7 @@ _READERS: Final[dict[str, Callable[[Mapping[str, Any]], Any]]] = {
     "ObjectId": lambda f: ObjectId(bytes.fromhex(f["v"])),
     "UUID": lambda f: uuid.UUID(hex=f["v"]),
     "GlobalKey": lambda f: GlobalKey(int(f["hi"]), int(f["lo"])),
-    "Link": lambda f: Link(f["table"], value_from_json(f["pk"])),
+    "Link": lambda f: Link(string_from_json(f["table"]), value_from_json(f["pk"])),
     "Object": lambda f: EmbeddedObject({k: value_from_json(v) for k, v in f["v"].items()}),
 }
 _COLLECTIONS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -129,11 +131,17 @@ def value_from_json(form: Mapping[str, Any]) -> Any:
 
 
 def value_to_json(value: Any) -> dict[str, Any]:
-    """Write a typed value, without the members that only inform people."""
-    for kind, write in _WRITERS.items():
-        if type(value) is kind:
-            return write(value)
-    raise TypeError(f"no vector form for a {type(value).__name__}")
+    """Write a typed value, without the members that only inform people.
+
+    Raises
+    ------
+    UsageError
+        For a value that is none of the model's.
+    """
+    write = _WRITERS.get(type(value))
+    if write is not None:
+        return write(value)
+    raise UsageError(f"A {type(value).__name__} is no value of a realm, so the vectors have no form for it.")
 
 
 _WRITERS: Final[dict[type, Callable[[Any], dict[str, Any]]]] = {
@@ -149,7 +157,7 @@ _WRITERS: Final[dict[type, Callable[[Any], dict[str, Any]]]] = {
     ObjectId: lambda v: {"t": "ObjectId", "v": v.binary.hex()},
     uuid.UUID: lambda v: {"t": "UUID", "v": v.hex},
     GlobalKey: lambda v: {"t": "GlobalKey", "hi": str(v.hi), "lo": str(v.lo)},
-    Link: lambda v: {"t": "Link", "table": v.table, "pk": value_to_json(v.key)},
+    Link: lambda v: {"t": "Link", "table": string_to_json(v.table), "pk": value_to_json(v.key)},
     Marker: lambda v: {"t": v.value},
     list: lambda v: {"t": "List", "v": [value_to_json(e) for e in v]},
     RealmSet: lambda v: {"t": "Set", "v": sorted((value_to_json(e) for e in v), key=json_text)},
@@ -173,7 +181,9 @@ def plain(form: Any) -> Any:
         return [plain(f) for f in form]
     if not isinstance(form, dict):
         return form
-    kept = {k: plain(v) for k, v in form.items() if not ("t" in form and k in INFORMATIVE)}
+    # A typed value says its type in words; a dictionary or an object may itself have a member "t".
+    typed = isinstance(form.get("t"), str)
+    kept = {k: plain(v) for k, v in form.items() if not (typed and k in INFORMATIVE)}
     if kept.get("t") == "Set" and "v" in kept:
         kept["v"] = sorted(kept["v"], key=json_text)
     return kept
