@@ -53,7 +53,7 @@ _TYPE_NAMES: Final[dict[int, str]] = {
     PayloadType.LIST: "List",
     PayloadType.SET: "Set",
 }
-_TYPES: Final[dict[str, Any]] = {name: kind for kind, name in _TYPE_NAMES.items()}
+TYPES: Final[dict[str, Any]] = {name: kind for kind, name in _TYPE_NAMES.items()}
 _MARKERS: Final = {marker.value: marker for marker in Marker}
 
 
@@ -203,16 +203,16 @@ def _add_table(f: Mapping[str, Any]) -> ins.Instruction:
     kind, table = ClassKind[f["kind"].upper()], string_from_json(f["table"])
     if kind is ClassKind.EMBEDDED:
         return ins.AddTable(table, kind)
-    pk_type = None if f["pk_type"] == "GlobalKey" else _TYPES[f["pk_type"]]
+    pk_type = None if f["pk_type"] == "GlobalKey" else TYPES[f["pk_type"]]
     return ins.AddTable(table, kind, string_from_json(f["pk_field"]), pk_type, f["pk_nullable"])
 
 
 def _add_column(f: Mapping[str, Any]) -> ins.Instruction:
     target = string_from_json(f["link_target"]) if "link_target" in f else None
-    key_type = _TYPES[f["key_type"]] if "key_type" in f else None
+    key_type = TYPES[f["key_type"]] if "key_type" in f else None
     collection = Collection[f["collection"].upper()]
     table, field = string_from_json(f["table"]), string_from_json(f["field"])
-    return ins.AddColumn(table, field, _TYPES[f["type"]], f["nullable"], collection, target, key_type)
+    return ins.AddColumn(table, field, TYPES[f["type"]], f["nullable"], collection, target, key_type)
 
 
 _INSTRUCTION_READERS: Final[dict[str, Callable[[Mapping[str, Any]], ins.Instruction]]] = {
