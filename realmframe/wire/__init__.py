@@ -1,1 +1,62 @@
-"""wire."""
+"""Floor 1: the messages of Device Sync — bytes to messages and back, error codes, protocol versions."""
+
+from realmframe.wire.codec import parse_client, parse_server
+from realmframe.wire.dialect import MAX_VERSION, MIN_VERSION, Dialect, negotiate, subprotocols
+from realmframe.wire.errors import ERROR_CODES, Action, ErrorCode, json_error_body, primary_key_text
+from realmframe.wire.messages import (
+    BatchState,
+    Bind,
+    ClientIdent,
+    ClientJsonError,
+    Download,
+    DownloadEntry,
+    Ident,
+    JsonError,
+    LegacyError,
+    LogMessage,
+    Mark,
+    Ping,
+    Pong,
+    Query,
+    QueryError,
+    TestCommand,
+    Unbind,
+    Unbound,
+    Upload,
+    UploadEntry,
+)
+
+__all__ = [
+    "ERROR_CODES",
+    "MAX_VERSION",
+    "MIN_VERSION",
+    "Action",
+    "BatchState",
+    "Bind",
+    "ClientIdent",
+    "ClientJsonError",
+    "Dialect",
+    "Download",
+    "DownloadEntry",
+    "ErrorCode",
+    "Ident",
+    "JsonError",
+    "LegacyError",
+    "LogMessage",
+    "Mark",
+    "Ping",
+    "Pong",
+    "Query",
+    "QueryError",
+    "TestCommand",
+    "Unbind",
+    "Unbound",
+    "Upload",
+    "UploadEntry",
+    "json_error_body",
+    "negotiate",
+    "parse_client",
+    "parse_server",
+    "primary_key_text",
+    "subprotocols",
+]
