@@ -1,6 +1,6 @@
 """Floor 1: the messages of Device Sync — bytes to messages and back, error codes, protocol versions."""
 
-from realmframe.wire.codec import parse_client, parse_server
+from realmframe.wire.codec import encode, parse_client, parse_server
 from realmframe.wire.dialect import MAX_VERSION, MIN_VERSION, Dialect, negotiate, subprotocols
 from realmframe.wire.errors import ERROR_CODES, Action, ErrorCode, json_error_body, primary_key_text
 from realmframe.wire.messages import (
@@ -53,6 +53,7 @@ __all__ = [
     "Unbound",
     "Upload",
     "UploadEntry",
+    "encode",
     "json_error_body",
     "negotiate",
     "parse_client",

@@ -237,10 +237,8 @@ def download_body(entries: Sequence[m.DownloadEntry]) -> bytes:
     """Write the entries of a DOWNLOAD, uncompressed."""
     parts: list[bytes] = []
     for e in entries:
-        line = (
-            f"{e.server_version} {e.client_version} {e.timestamp} {e.file_ident} {e.original_size} {len(e.changeset)} "
-        )
-        parts += (line.encode(), e.changeset)
+        origin = f"{e.timestamp} {e.file_ident} {e.original_size}"
+        parts += (f"{e.server_version} {e.client_version} {origin} {len(e.changeset)} ".encode(), e.changeset)
     return b"".join(parts)
 
 
