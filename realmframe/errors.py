@@ -172,11 +172,22 @@ class NetworkError(RealmError):
 
 
 class AuthError(RealmError):
-    """The server refused credentials, a token or a session."""
+    """The server refused credentials, a token or a session.
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+    Attributes
+    ----------
+    code : str or None
+        The ``error_code`` of the answer, such as ``InvalidPassword``.
+    status : int or None
+        The HTTP status.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, status: int | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.status = status
 
 
 class AppError(RealmError):

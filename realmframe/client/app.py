@@ -1,0 +1,398 @@
+"""An app: where its server is, who is logged in, and the sync that all its realms share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from realmframe.client.auth import EmailPasswordAuth
+from realmframe.client.credentials import Credentials
+from realmframe.client.loop import sync_loop
+from realmframe.client.metadata import Metadata, UserRecord
+from realmframe.client.paths import base_folder, metadata_folder
+from realmframe.client.tokens import read_token
+from realmframe.client.transport import AppServices, check_base_url
+from realmframe.client.user import User
+from realmframe.errors import AuthError, NetworkError, RealmError, UsageError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from realmframe.client.sync import SyncClient
+
+T = TypeVar("T")
+log: Final = logging.getLogger("realmframe.client")
+
+DEFAULT_BASE_URL: Final = "https://services.cloud.mongodb.com"
+DEFAULT_TIMEOUT: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTimeouts:
+    """Timers of the sync client, in seconds; the defaults are the SDK's.
+
+    Attributes
+    ----------
+    connect : float
+        From starting to connect to the websocket's opening.
+    connection_linger : float
+        How long a connection is kept when its last session has ended.
+    ping_keep_alive_period : float
+        Between two PINGs.
+    pong_keep_alive_timeout : float
+        Within which a PONG must come.
+    fast_reconnect_limit : float
+        A session that was connected so recently uploads at once.
+    """
+
+    connect: float = 120.0
+    connection_linger: float = 30.0
+    ping_keep_alive_period: float = 60.0
+    pong_keep_alive_timeout: float = 120.0
+    fast_reconnect_limit: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+                raise UsageError(f"SyncTimeouts: {name} must be a number of seconds, not {value!r}.")
+
+
+class App:
+    """An app of an App Services server.
+
+    Parameters
+    ----------
+    id : str
+        The app id.
+    base_url : str
+        Where the server is.
+    base_file_path : str or PathLike, optional
+        Folder of realms and metadata; the current working directory by default.
+    timeout : float
+        Seconds that one HTTP request may take; 60 by default (also for 0 and None).
+    multiplex_sessions : bool
+        Whether all realms of a user share one websocket.
+    sync_timeouts : SyncTimeouts or mapping, optional
+        Timers of the sync client.
+
+    Raises
+    ------
+    UsageError
+        For an empty id, a base_url that is no URL, or a time-out that is no number.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the SDK's word
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        base_file_path: str | os.PathLike[str] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        multiplex_sessions: bool = True,
+        sync_timeouts: SyncTimeouts | Mapping[str, float] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if not isinstance(id, str) or not id:
+            raise UsageError("An app needs an id, a string that is not empty.")
+        if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0):
+            raise UsageError(f"timeout must be a number of seconds, not {timeout!r}.")
+        self.id = id
+        self.base_url = check_base_url(base_url)
+        self.base_file_path = base_folder(base_file_path)
+        self.is_base_set = base_file_path is not None
+        self.timeout = float(timeout or DEFAULT_TIMEOUT)
+        self.multiplex_sessions = multiplex_sessions
+        if isinstance(sync_timeouts, Mapping):
+            try:
+                sync_timeouts = SyncTimeouts(**sync_timeouts)
+            except TypeError as fault:
+                known = ", ".join(SyncTimeouts.__slots__)
+                raise UsageError(f"sync_timeouts: {fault}.", hint=f"It has {known}.") from None
+        self.sync_timeouts = sync_timeouts or SyncTimeouts()
+        self.metadata = Metadata(metadata_folder(base_file_path, id))
+        self.services = AppServices(id, self.base_url, self.timeout, transport)
+        self._lock = threading.Lock()
+        self._sync: SyncClient | None = None
+        self._users: weakref.WeakValueDictionary[str, User] = weakref.WeakValueDictionary()
+        self._refreshing: dict[str, asyncio.Lock] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<App {self.id!r} at {self.base_url}>"
+
+    # ------------------------------------------------------------------ users
+
+    @property
+    def current_user(self) -> User | None:
+        """The user logged in last, from the cache on disk; needs no network."""
+        record = self.metadata.current()
+        return None if record is None else self.user(record.id)
+
+    @property
+    def all_users(self) -> dict[str, User]:
+        """Every user who was not removed, by id, also those logged out."""
+        return {user_id: self.user(user_id) for user_id in self.metadata.users()}
+
+    def user(self, user_id: str) -> User:
+        """Give the object of a user, the same one for as long as somebody holds it."""
+        with self._lock:
+            known = self._users.get(user_id)
+            if known is None:
+                known = self._users[user_id] = User(self, user_id)
+            return known
+
+    @property
+    def email_password_auth(self) -> EmailPasswordAuth:
+        """Registration of e-mail addresses."""
+        return EmailPasswordAuth(self)
+
+    def log_in(self, credentials: Credentials) -> User:
+        """Log in and make the user the current one.
+
+        Raises
+        ------
+        AuthError
+            When the server refuses the credentials.
+        NetworkError
+            When the server cannot be reached: a first log-in needs the network.
+        AppError
+            For any other answer, such as an unknown app.
+        """
+        return self.run(self._log_in(credentials), "log_in")
+
+    async def log_in_async(self, credentials: Credentials) -> User:
+        """Log in without blocking the caller's loop; see :meth:`log_in`."""
+        return await asyncio.wrap_future(sync_loop().submit(self._log_in(credentials)))
+
+    async def _log_in(self, credentials: Credentials) -> User:
+        if not isinstance(credentials, Credentials):
+            raise UsageError("log_in takes Credentials.", hint="For example Credentials.anonymous().")
+        if credentials.provider == "anon-user" and credentials.reuse:
+            for record in self.metadata.users().values():
+                if record.provider == "anon-user" and record.is_valid:
+                    self.metadata.set_current(record.id)
+                    self._changed()
+                    return self.user(record.id)
+        try:
+            answer = await self.services.log_in(credentials.provider, credentials.payload)
+        except NetworkError as fault:
+            fault.hint = (
+                f"{fault.hint or ''} A first log-in needs the server; users who logged in before do not.".strip()
+            )
+            raise
+        access = str(answer["access_token"])
+        read_token(access)
+        read_token(str(answer["refresh_token"]))
+        record = UserRecord(
+            id=str(answer["user_id"]),
+            provider=credentials.provider,
+            device_id=str(answer["device_id"] or ""),
+            access_token=access,
+            refresh_token=str(answer["refresh_token"]),
+        )
+        profile = await self.services.profile(access)
+        self.metadata.put(_with_profile(record, profile), current=True)
+        self._changed()
+        return self.user(record.id)
+
+    async def link(self, user_id: str, credentials: Credentials) -> None:
+        """Add credentials to a user; see :meth:`User.link_credentials`."""
+        answer = await self.with_access_token(
+            user_id,
+            lambda token: self.services.log_in(credentials.provider, credentials.payload, link_token=token),
+        )
+        access = str(answer["access_token"])
+        read_token(access)
+        profile = await self.services.profile(access)
+        record = self.metadata.get(user_id)
+        if record is not None:
+            linked = UserRecord(
+                user_id,
+                "logged_in",
+                credentials.provider if record.provider == "anon-user" else record.provider,
+                record.device_id,
+                access,
+                record.refresh_token,
+            )
+            self.metadata.put(_with_profile(linked, profile))
+        self._changed()
+
+    def switch_user(self, user: User) -> None:
+        """Make another user, who is logged in, the current one.
+
+        Raises
+        ------
+        UsageError
+            For a user of another app, or one unknown here.
+        AuthError
+            For a user who is not logged in.
+        """
+        self._own(user)
+        if not user.is_logged_in:
+            raise AuthError(f"The user {user.id} is not logged in.", hint="Log in again first.")
+        self.metadata.set_current(user.id)
+        self._changed()
+
+    def log_out(self, user: User) -> None:
+        """Log a user out here, then tell the server (failures of which are only logged)."""
+        record = self.metadata.get(user.id)
+        if record is None or record.state != "logged_in":
+            return
+        self.expel(user.id)
+        if record.refresh_token:
+            token = record.refresh_token
+            try:
+                self.run(self.services.request("DELETE", "/auth/session", token=token, of_app=False), "log_out")
+            except RealmError as fault:
+                log.info("app %s: the server could not be told of a log-out: %s", self.id, fault.message)
+
+    def expel(self, user_id: str) -> None:
+        """Log a user out locally: sessions stop, data stays (any thread)."""
+        record = self.metadata.get(user_id)
+        if record is None:
+            return
+        if record.provider == "anon-user":
+            self.metadata.remove(user_id)
+        else:
+            self.metadata.change(user_id, state="logged_out", access_token=None, refresh_token=None)
+        sync = self._sync
+        if sync is not None:
+            sync.stop_user(user_id)
+        self._changed()
+
+    def remove_user(self, user: User) -> None:
+        """Log a user out and forget them on this device.
+
+        Raises
+        ------
+        UsageError
+            For a user unknown here.
+        """
+        self._own(user)
+        self.log_out(user)
+        self.metadata.remove(user.id)
+        self._changed()
+
+    def delete_user(self, user: User) -> None:
+        """Delete a user at the server, then forget them here.
+
+        Raises
+        ------
+        AuthError
+            For a user who is not logged in.
+        """
+        self._own(user)
+        if not user.is_logged_in:
+            raise AuthError(f"The user {user.id} is not logged in, so cannot be deleted at the server.")
+        work = self.with_access_token(
+            user.id, lambda token: self.services.request("DELETE", "/auth/delete", token=token, of_app=False)
+        )
+        self.run(work, "delete_user")
+        self.expel(user.id)
+        self.metadata.remove(user.id)
+        self._changed()
+
+    def _own(self, user: User) -> None:
+        if not isinstance(user, User) or user.app.id != self.id:
+            raise UsageError(f"This is no user of the app {self.id!r}.")
+        if self.metadata.get(user.id) is None:
+            raise UsageError(f"The user {user.id} is unknown here, or was removed.", hint="Log in again.")
+
+    # ------------------------------------------------------------------ events
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called when users log in, out, or are switched; return what stops that."""
+        self._listeners.append(callback)
+
+        def stop() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return stop
+
+    def _changed(self) -> None:
+        for callback in list(self._listeners):
+            try:
+                callback()
+            except Exception:
+                log.exception("app %s: a listener failed", self.id)
+
+    # ------------------------------------------------------------------ the sync thread
+
+    def run(self, work: Coroutine[Any, Any, T], what: str) -> T:
+        """Run a coroutine in the sync thread and wait; its requests bound themselves by the app's time-out."""
+        return sync_loop().call(work, what=what)
+
+    @property
+    def sync(self) -> SyncClient:
+        """The app's sync client, made on first use."""
+        with self._lock:
+            if self._sync is None:
+                from realmframe.client.sync import SyncClient
+
+                self._sync = SyncClient(self)
+            return self._sync
+
+    async def access_token(self, user_id: str, *, stale: str | None = None) -> str:
+        """Give a token that is good for a request, refreshing it when it has ended or is `stale`.
+
+        Raises
+        ------
+        AuthError
+            When the server no longer accepts the user, who is then logged out here.
+        """
+        async with self._refreshing.setdefault(user_id, asyncio.Lock()):
+            record = self.metadata.get(user_id)
+            if record is None or not record.is_valid:
+                raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
+            token, refresh = record.access_token or "", record.refresh_token or ""
+            # Another task or process may have refreshed it meanwhile.
+            if token != stale and not read_token(token).is_expired(time.time()):
+                return token
+            try:
+                token = await self.services.refresh(refresh)
+            except AuthError as fault:
+                if fault.status in (401, 403):
+                    self.expel(user_id)
+                    fault.hint = "The user was logged out here. Log in again; local data is kept."
+                raise
+            read_token(token)
+            self.metadata.change(user_id, access_token=token)
+            return token
+
+    async def with_access_token(self, user_id: str, send: Callable[[str], Awaitable[T]]) -> T:
+        """Send a request in a user's name, refreshing the token once when the server refuses it."""
+        token = await self.access_token(user_id)
+        try:
+            return await send(token)
+        except AuthError as fault:
+            if fault.status != 401:
+                raise
+        return await send(await self.access_token(user_id, stale=token))
+
+    async def with_refresh_token(self, user_id: str, send: Callable[[str], Awaitable[T]]) -> T:
+        """Send a request with the user's refresh token; when it is refused, the user is logged out here."""
+        record = self.metadata.get(user_id)
+        if record is None or not record.is_valid:
+            raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
+        try:
+            return await send(record.refresh_token or "")
+        except AuthError as fault:
+            if fault.status == 401:
+                self.expel(user_id)
+            raise
+
+
+def _with_profile(record: UserRecord, profile: Mapping[str, Any]) -> UserRecord:
+    identities = [
+        {"id": str(i.get("id", "")), "provider_type": str(i.get("provider_type", ""))} for i in profile["identities"]
+    ]
+    return replace(record, identities=identities, profile=dict(profile["data"]))

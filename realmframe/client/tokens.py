@@ -1,0 +1,62 @@
+"""What a client reads out of its tokens: when they expire, and the user's custom data. Signatures are the server's."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from realmframe.errors import AuthError
+
+#: A token this close to its end, in seconds, is refreshed before it is used.
+LEEWAY: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The readable part of a token.
+
+    Attributes
+    ----------
+    expires_at : float or None
+        Seconds since 1970; None when the token does not say.
+    user_data : dict
+        Custom data of the user.
+    """
+
+    expires_at: float | None
+    user_data: dict[str, Any] = field(default_factory=dict)
+
+    def is_expired(self, now: float, leeway: float = LEEWAY) -> bool:
+        """Whether the token has ended, or is about to."""
+        return self.expires_at is not None and self.expires_at < now + leeway
+
+
+def read_token(token: str) -> Claims:
+    """Read a token's claims without checking its signature.
+
+    Raises
+    ------
+    AuthError
+        If it is not of the form of a JSON web token.
+    """
+    parts = token.split(".")
+    try:
+        if len(parts) != 3 or not parts[2]:
+            raise ValueError("not three parts")
+        body = parts[1].replace("+", "-").replace("/", "_")
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        if not isinstance(claims, dict):
+            raise ValueError("no JSON object")
+    except (ValueError, binascii.Error, UnicodeDecodeError) as fault:
+        raise AuthError(
+            "The server's answer holds a malformed token.", code="BadToken", hint="Is it an App Services server?"
+        ) from fault
+    expires, data = claims.get("exp"), claims.get("user_data")
+    if data is not None and not isinstance(data, dict):
+        raise AuthError("The server's token holds custom data that is no document.", code="BadToken")
+    if isinstance(expires, bool) or not isinstance(expires, int | float):
+        expires = None
+    return Claims(expires, data or {})
