@@ -1,8 +1,17 @@
 """Floor 1: the messages of Device Sync — bytes to messages and back, error codes, protocol versions."""
 
-from realmframe.wire.codec import encode, parse_client, parse_server
-from realmframe.wire.dialect import MAX_VERSION, MIN_VERSION, Dialect, negotiate, subprotocols
-from realmframe.wire.errors import ERROR_CODES, Action, ErrorCode, json_error_body, primary_key_text
+from realmframe.wire.codec import download_body, download_head, encode, pack, parse_client, parse_server
+from realmframe.wire.dialect import MAX_VERSION, MIN_VERSION, Dialect, negotiate, parse_subprotocol, subprotocols
+from realmframe.wire.errors import (
+    ERROR_CODES,
+    Action,
+    ErrorCode,
+    check_sendable,
+    json_error_body,
+    primary_key_from_text,
+    primary_key_text,
+    rejected_updates,
+)
 from realmframe.wire.messages import (
     BatchState,
     Bind,
@@ -15,6 +24,7 @@ from realmframe.wire.messages import (
     LegacyError,
     LogMessage,
     Mark,
+    Message,
     Ping,
     Pong,
     Query,
@@ -44,6 +54,7 @@ __all__ = [
     "LegacyError",
     "LogMessage",
     "Mark",
+    "Message",
     "Ping",
     "Pong",
     "Query",
@@ -53,11 +64,18 @@ __all__ = [
     "Unbound",
     "Upload",
     "UploadEntry",
+    "check_sendable",
+    "download_body",
+    "download_head",
     "encode",
     "json_error_body",
     "negotiate",
+    "pack",
     "parse_client",
     "parse_server",
+    "parse_subprotocol",
+    "primary_key_from_text",
     "primary_key_text",
+    "rejected_updates",
     "subprotocols",
 ]

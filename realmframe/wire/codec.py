@@ -11,7 +11,7 @@ from typing import Any, Final
 from realmframe.errors import LocalProtocolError, RemoteProtocolError
 from realmframe.wire import messages as m
 from realmframe.wire.dialect import Dialect
-from realmframe.wire.reader import Entries, Head, json_object
+from realmframe.wire.reader import MAX_BODY, Entries, Head, json_object
 
 #: Bodies above this size are compressed where that makes them smaller.
 COMPRESS_ABOVE: Final = 1024
@@ -21,24 +21,32 @@ COMPRESSION_LEVEL: Final = 1
 _Parser = Callable[[Head, Dialect], Any]
 
 
-def parse_client(data: bytes, dialect: Dialect) -> Any:
+def parse_client(data: bytes, dialect: Dialect, *, max_body: int = MAX_BODY) -> Any:
     """Read a message that a client sent.
+
+    Parameters
+    ----------
+    data : bytes
+        One binary WebSocket message.
+    dialect : Dialect
+    max_body : int
+        Largest body, in bytes, compressed or not.
 
     Raises
     ------
     RemoteProtocolError
         For any bytes that are no message, with the offset.
     """
-    return _parse(data, dialect, _CLIENT)
+    return _parse(data, dialect, _CLIENT, max_body)
 
 
-def parse_server(data: bytes, dialect: Dialect) -> Any:
+def parse_server(data: bytes, dialect: Dialect, *, max_body: int = MAX_BODY) -> Any:
     """Read a message that a server sent; see :func:`parse_client`."""
-    return _parse(data, dialect, _SERVER)
+    return _parse(data, dialect, _SERVER, max_body)
 
 
-def _parse(data: bytes, dialect: Dialect, parsers: dict[str, _Parser]) -> Any:
-    head = Head(bytes(data))
+def _parse(data: bytes, dialect: Dialect, parsers: dict[str, _Parser], max_body: int) -> Any:
+    head = Head(bytes(data), max_body)
     parser = parsers.get(head.kind)
     if parser is None:
         raise RemoteProtocolError("A message of an unknown kind.", offset=0)
@@ -56,7 +64,7 @@ def _bind(head: Head, dialect: Dialect) -> m.Bind:
     except UnicodeDecodeError:
         raise head.fail("its body is no UTF-8") from None
     body: dict[str, Any] | str = path
-    if dialect.flexible:
+    if dialect.has_json_bind:
         body = json_object(head, path) if path else {}
     return m.Bind(session, body, need_ident, token, subserver)
 
@@ -171,36 +179,75 @@ _SERVER: Final[dict[str, _Parser]] = {
 
 
 def _text(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else json.dumps(value, separators=(",", ":")).encode()
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise LocalProtocolError("A text of a message has a lone surrogate and cannot be sent.") from None
 
 
 def _head(*words: object) -> bytes:
     return (" ".join(str(int(w)) if isinstance(w, bool) else str(w) for w in words) + "\n").encode()
 
 
-def _pack(body: bytes) -> tuple[int, int, int, bytes]:
-    """Compress where it pays: flag, size, compressed size, bytes."""
-    if len(body) > COMPRESS_ABOVE:
-        packed = zlib.compress(body, COMPRESSION_LEVEL)
+def pack(body: bytes, level: int | None = None) -> tuple[int, int, int, bytes]:
+    """Compress a body where it pays.
+
+    Parameters
+    ----------
+    body : bytes
+    level : int, optional
+        zlib's level, 1 to 9; 0 never compresses. Default :data:`COMPRESSION_LEVEL`.
+
+    Returns
+    -------
+    tuple
+        Whether it is compressed (0 or 1), its size, its compressed size (0 if it is not), the bytes to send.
+    """
+    level = COMPRESSION_LEVEL if level is None else level
+    if level and len(body) > COMPRESS_ABOVE:
+        packed = zlib.compress(body, level)
         if len(packed) < len(body):
             return 1, len(body), len(packed), packed
     return 0, len(body), 0, body
 
 
+def encode(message: m.Message, dialect: Dialect, *, level: int | None = None) -> bytes:
+    """Write any message for the other side.
+
+    Parameters
+    ----------
+    message : Message
+    dialect : Dialect
+    level : int, optional
+        zlib's level for the bodies of UPLOAD and DOWNLOAD, 1 to 9; 0 never compresses; default 1.
+
+    Raises
+    ------
+    LocalProtocolError
+        If it is no message, or cannot be said in this dialect.
+    """
+    if isinstance(message, m.Upload):
+        return _upload_bytes(message, level)
+    if isinstance(message, m.Download):
+        flag, size, packed, body = pack(download_body(message.entries), level)
+        return download_head(message, dialect, flag, size, packed) + body
+    return _encode(message, dialect)
+
+
 @singledispatch
-def encode(message: object, _dialect: Dialect) -> bytes:
-    """Write any message for the other side."""
+def _encode(message: object, _dialect: Dialect) -> bytes:
     raise LocalProtocolError(f"A {type(message).__name__} is no message.")
 
 
-@encode.register
+@_encode.register
 def _(message: m.Bind, _dialect: Dialect) -> bytes:
-    path, token = _text(message.body), message.token.encode()
+    path, token = _text(message.body), _text(message.token)
     head = _head("bind", message.session, len(path), len(token), message.need_ident, message.is_subserver)
     return head + path + token
 
 
-@encode.register
+@_encode.register
 def _(message: m.ClientIdent, dialect: Dialect) -> bytes:
     words = ["ident", message.session, message.file_ident, message.salt, message.download_server_version]
     words += [message.download_client_version, message.latest_server_version, message.latest_salt]
@@ -210,27 +257,20 @@ def _(message: m.ClientIdent, dialect: Dialect) -> bytes:
     return _head(*words, message.query_version or 0, len(body)) + body
 
 
-@encode.register
+@_encode.register
 def _(message: m.Query, _dialect: Dialect) -> bytes:
     body = _text(message.query)
     return _head("query", message.session, message.version, len(body)) + body
 
 
-@encode.register
-def _(message: m.Upload, _dialect: Dialect) -> bytes:
+def _upload_bytes(message: m.Upload, level: int | None) -> bytes:
     parts: list[bytes] = []
     for e in message.entries:
         line = f"{e.client_version} {e.server_version} {e.timestamp} {e.file_ident} {len(e.changeset)} "
         parts += (line.encode(), e.changeset)
-    flag, size, packed, body = _pack(b"".join(parts))
+    flag, size, packed, body = pack(b"".join(parts), level)
     progress = message.progress_client_version, message.progress_server_version, message.locked_server_version
     return _head("upload", message.session, flag, size, packed, *progress) + body
-
-
-@encode.register
-def _(message: m.Download, dialect: Dialect) -> bytes:
-    flag, size, packed, body = _pack(download_body(message.entries))
-    return download_head(message, dialect, flag, size, packed) + body
 
 
 def download_body(entries: Sequence[m.DownloadEntry]) -> bytes:
@@ -253,62 +293,62 @@ def download_head(message: m.Download, dialect: Dialect, flag: int, size: int, p
     return _head(*words, flag, size, packed)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Mark, _dialect: Dialect) -> bytes:
     return _head("mark", message.session, message.request)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Unbind, _dialect: Dialect) -> bytes:
     return _head("unbind", message.session)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Unbound, _dialect: Dialect) -> bytes:
     return _head("unbound", message.session)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Ping, _dialect: Dialect) -> bytes:
     return _head("ping", message.timestamp, message.rtt)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Pong, _dialect: Dialect) -> bytes:
     return _head("pong", message.timestamp)
 
 
-@encode.register
+@_encode.register
 def _(message: m.Ident, _dialect: Dialect) -> bytes:
     return _head("ident", message.session, message.file_ident, message.salt)
 
 
-@encode.register(m.JsonError)
-@encode.register(m.ClientJsonError)
+@_encode.register(m.JsonError)
+@_encode.register(m.ClientJsonError)
 def _(message: m.JsonError | m.ClientJsonError, _dialect: Dialect) -> bytes:
     body = _text(message.body)
     return _head("json_error", message.code, len(body), message.session) + body
 
 
-@encode.register
+@_encode.register
 def _(message: m.QueryError, _dialect: Dialect) -> bytes:
     body = _text(message.message)
     return _head("query_error", message.code, len(body), message.session, message.query_version) + body
 
 
-@encode.register
+@_encode.register
 def _(message: m.LegacyError, _dialect: Dialect) -> bytes:
     body = _text(message.message)
     return _head("error", message.code, len(body), message.try_again, message.session) + body
 
 
-@encode.register
+@_encode.register
 def _(message: m.LogMessage, _dialect: Dialect) -> bytes:
     body = _text(message.body)
     return _head("log_message", message.session, len(body)) + body
 
 
-@encode.register
+@_encode.register
 def _(message: m.TestCommand, _dialect: Dialect) -> bytes:
     body = _text(message.body)
     return _head("test_command", message.session, message.request, len(body)) + body

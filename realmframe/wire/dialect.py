@@ -1,6 +1,6 @@
 """Which protocol version and sync mode two ends speak, and how they agree on it.
 
-What the versions that we speak added: 8 JSON in BIND, HTTP errors as close codes; 9 migration from partitions to
+Messages of versions 2 to 14 can be read and written; 8 to 14 are negotiated. What they added: 8 JSON in BIND, HTTP errors as close codes; 9 migration from partitions to
 Flexible Sync; 10 the session's reason in BIND, server log messages; 11 schema versions; 12 a progress estimate in
 DOWNLOAD in place of a byte count; 13 collections inside Mixed; 14 bootstraps that the server begins.
 """
@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from realmframe.errors import LocalProtocolError
+
 MIN_VERSION: Final = 8
 MAX_VERSION: Final = 14
+_OLDEST: Final = 2
 _FLEXIBLE: Final = "com.mongodb.realm-query-sync#"
 _PARTITION: Final = "com.mongodb.realm-sync#"
 
@@ -24,13 +27,17 @@ class Dialect:
     Attributes
     ----------
     version : int
-        Protocol version, 8 to 14.
+        Protocol version, 2 to 14.
     flexible : bool
         Flexible Sync, else partition-based.
     """
 
     version: int = MAX_VERSION
     flexible: bool = True
+
+    def __post_init__(self) -> None:
+        if not _OLDEST <= self.version <= MAX_VERSION:
+            raise LocalProtocolError(f"There is no protocol version {self.version}: use {_OLDEST} to {MAX_VERSION}.")
 
     @property
     def subprotocol(self) -> str:
@@ -41,6 +48,26 @@ class Dialect:
     def has_estimate(self) -> bool:
         """Whether a DOWNLOAD carries an estimate from 0 to 1 instead of a byte count."""
         return self.flexible and self.version >= 12
+
+    @property
+    def has_json_bind(self) -> bool:
+        """Whether the body of BIND is a JSON object instead of the path of the realm."""
+        return self.flexible and self.version >= 8
+
+    @property
+    def has_session_reason(self) -> bool:
+        """Whether BIND says why the session is opened, and the server may send log messages."""
+        return self.version >= 10
+
+    @property
+    def has_schema_version(self) -> bool:
+        """Whether BIND names the version of the client's schema."""
+        return self.flexible and self.version >= 11
+
+    @property
+    def has_server_bootstraps(self) -> bool:
+        """Whether the server may begin a bootstrap of a query set that is complete already."""
+        return self.flexible and self.version >= 14
 
 
 def parse_subprotocol(name: str) -> Dialect | None:

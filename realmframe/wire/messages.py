@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from realmframe.wire.dialect import Dialect
+
+
+class Message:
+    """Base of all messages."""
+
+    __slots__ = ()
+
+    def encode(self, dialect: Dialect, *, level: int | None = None) -> bytes:
+        """Write the message for the other side; see :func:`realmframe.wire.encode`."""
+        from realmframe.wire.codec import encode  # the codec knows the messages, not the other way round
+
+        return encode(self, dialect, level=level)
 
 
 class BatchState(IntEnum):
@@ -16,8 +31,11 @@ class BatchState(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
-    """A client opens a session. ``body`` is JSON (Flexible Sync) or the partition as extended JSON text."""
+class Bind(Message):
+    """A client opens a session.
+
+    ``body`` is a JSON object (Flexible Sync from version 8 on), or the partition as extended JSON text.
+    """
 
     session: int
     body: dict[str, Any] | str
@@ -27,7 +45,7 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientIdent:
+class ClientIdent(Message):
     """A client says which file it is and how far it is."""
 
     session: int
@@ -42,7 +60,7 @@ class ClientIdent:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class Query(Message):
     """A client's new query set: class to query text."""
 
     session: int
@@ -62,7 +80,7 @@ class UploadEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Message):
     """Changesets of a client, and how far it has come."""
 
     session: int
@@ -73,7 +91,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Message):
     """A client asks to be told when it has everything; the server sends the same back."""
 
     session: int
@@ -81,21 +99,21 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Unbind:
+class Unbind(Message):
     """A client ends a session."""
 
     session: int
 
 
 @dataclass(frozen=True, slots=True)
-class Unbound:
+class Unbound(Message):
     """The server confirms the end of a session."""
 
     session: int
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Message):
     """A client asks for a sign of life."""
 
     timestamp: int
@@ -103,14 +121,14 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class Pong(Message):
     """The server's sign of life: the timestamp of the PING."""
 
     timestamp: int
 
 
 @dataclass(frozen=True, slots=True)
-class ClientJsonError:
+class ClientJsonError(Message):
     """A client could not use a DOWNLOAD."""
 
     session: int
@@ -119,7 +137,7 @@ class ClientJsonError:
 
 
 @dataclass(frozen=True, slots=True)
-class Ident:
+class Ident(Message):
     """The server gives a client file its number."""
 
     session: int
@@ -140,7 +158,7 @@ class DownloadEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
+class Download(Message):
     """Changesets for a client, and how far both sides have come.
 
     ``query_version``, ``batch`` and ``estimate`` are of Flexible Sync; ``downloadable_bytes`` of partition-based sync,
@@ -162,7 +180,7 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
-class JsonError:
+class JsonError(Message):
     """The server reports an error; the body holds the six keys that clients need."""
 
     session: int
@@ -171,7 +189,7 @@ class JsonError:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryError:
+class QueryError(Message):
     """The server cannot use a query set."""
 
     session: int
@@ -181,7 +199,7 @@ class QueryError:
 
 
 @dataclass(frozen=True, slots=True)
-class LegacyError:
+class LegacyError(Message):
     """The old form of an error."""
 
     session: int
@@ -191,7 +209,7 @@ class LegacyError:
 
 
 @dataclass(frozen=True, slots=True)
-class LogMessage:
+class LogMessage(Message):
     """The server tells the client something for its log."""
 
     session: int
@@ -199,7 +217,7 @@ class LogMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class TestCommand:
+class TestCommand(Message):
     """A test asks the other side something."""
 
     __test__ = False

@@ -19,7 +19,8 @@ _I64, _U64 = 1 << 63, 1 << 64
 class Head:
     """Reads the words of one head line, then what follows it."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_body: int = MAX_BODY) -> None:
+        self._max_body = max_body
         end = data.find(b"\n", 0, MAX_HEAD)
         if end < 0:
             raise RemoteProtocolError("A message has no head line.", offset=0)
@@ -76,7 +77,7 @@ class Head:
 
     def size(self) -> int:
         """Take a size."""
-        return self.number(0, MAX_BODY)
+        return self.number(0, self._max_body)
 
     def body(self, size: int) -> bytes:
         """Finish the head line and take so many bytes after it."""
@@ -130,6 +131,8 @@ def json_object(head: Head, text: str) -> dict[str, Any]:
     """Read a JSON object."""
     try:
         found = json.loads(text)
+        if "\\u" in text:  # an escaped lone surrogate is no text
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise head.fail("its body is no JSON") from None
     if not isinstance(found, dict):
