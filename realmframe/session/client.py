@@ -1,9 +1,9 @@
 """The client's end: sessions of several realms on one connection, without its socket.
 
 Rules. After BIND and IDENT a session asks for a MARK, and neither uploads nor sends queries until it is answered
-(except within a minute of the last connection). Query sets are ordered among commits: what was written before a set goes up
-before it. Every DOWNLOAD that raised the download version is acknowledged by an UPLOAD, empty if need be. After an
-error the session answers UNBIND and, when it tries again, binds under the same number.
+(except within a minute of the last connection). Query sets are ordered among commits: what was written before a set
+goes up before it. Every DOWNLOAD that raised the download version is acknowledged by an UPLOAD, empty if need be.
+After an error the session answers UNBIND and, when it tries again, binds under the same number.
 
 The shell feeds :meth:`ClientConnection.receive`, acts on the events in order, writes what
 :meth:`ClientConnection.data_to_send` gives, and calls :meth:`ClientConnection.on_deadline` at
