@@ -1,89 +1,64 @@
-"""Floor 1: who may say what and when — the client's and the server's state machines, without I/O, clock or chance.
+"""Floor 1: who may say what and when — both ends of a sync connection as state machines without I/O.
 
-Server: ``ServerConnection(dialect)``. ``receive(data)`` gives :class:`Received` events (a session number and a wire
-message: Bind, ClientIdent, Query, Upload, Mark, Unbind, ClientJsonError); PING is answered, UNBIND confirmed by itself.
-``send_ident``, ``send_download``, ``send_mark``, ``send_query_error``, ``send_error`` check what clients enforce and
-queue; ``data_to_send()`` gives the WebSocket messages to write.
+Both machines: ``receive(data, now)`` takes one binary WebSocket message, ``events()`` gives and forgets what happened,
+``data_to_send()`` gives the messages to send (call it until it gives none), ``deadline()`` is when ``on_deadline(now)``
+has to be called (None: never). ``now`` is in seconds of any monotonic clock. Nothing here knows a clock, a thread or a
+socket; random numbers come from the ``random.Random`` passed in. After *any* call, look at ``events()`` and
+``data_to_send()``.
 
-Client: ``ClientConnection(flexible, random, numbers, timeouts)`` with ``open_session(source, ...)``;
-``connected(dialect, now)``, ``disconnected(now)``, ``bind``, ``unbind``; ``receive(data, now)`` gives the events of
-:mod:`realmframe.session.events` to act on in order; ``data_to_send()`` gives messages and events, until it gives
-nothing; ``deadline()`` and ``on_deadline(now)`` are its timers. When a DOWNLOAD is on disk call
-``session.integrated(message)``; when subscriptions change call ``session.set_queries(active, pending)``; local commits
-need only another ``data_to_send()``.
+Client
+------
+``ClientConnection(dialect, *, random, timeouts=Timeouts(), numbers=itertools.count(1))``
+    One WebSocket at a time, again and again: it asks for one by ``OpenConnection`` whenever a session needs it, with
+    the back-off of the SDKs. ``numbers`` is shared by all connections of a process.
+
+    * ``add_session(start: SessionStart, source: UploadSource, now) -> ClientSession``
+    * ``opened(now, dialect=None)`` the WebSocket is open; ``closed(ending: Ending, now)`` it could not be opened or it
+      ended: ``after_close(code)``, ``after_status(http_status, is_verified)``, ``CONNECT_FAILED``, ``LOST``
+    * ``reconnect(now)`` skip the back-off, or ping at once; ``state`` is disconnected, connecting or connected
+    * ``data_to_send(limit=1 << 20)`` about so many bytes of messages, oldest first
+
+``ClientSession`` (its ``number`` is in every event)
+    * ``local_changes(version)`` the realm has a new newest version (also after each ``integrated``)
+    * ``integrated(client_version, progress)`` a DownloadReceived or the last BootstrapBatch was committed, giving this
+      newest version of the realm; exactly once for each, in order
+    * ``integration_failed(message, code=212)`` it could not: tells the server, ignores all DOWNLOADs from then on
+    * ``new_query_set(QuerySet(version, snapshot_version, query))`` a subscription set was committed as
+      ``snapshot_version``: everything up to it is uploaded first, then the QUERY is sent
+    * ``request_mark() -> int`` tell me (``MarkReached``) when everything the server has now is integrated
+    * ``unbind(now)`` end it (``SessionEnded``); ``resume(now)`` bind a suspended one again, same number; ``pause(now)``
+      and ``restart(now)`` end it and begin again under another number
+    * ``state``, ``is_upload_complete``, ``integrated_progress``, ``upload_cursor``
+
+    It decides by itself when BIND, IDENT, QUERY, MARK and UPLOAD go out, as the SDKs do. Version rules are checked on
+    everything received; a breach is a ``ProtocolFailure`` and ends the connection.
+
+Events: ``OpenConnection CloseConnection ConnectionStateChanged ConnectionError RoundTrip ServerLog SessionBound
+IdentAssigned BootstrapBatch BootstrapDiscarded DownloadReceived UploadAcknowledged MarkReached QueryStateChanged
+SessionError CompensatingWrites SessionResumed SessionEnded ProtocolFailure``.
+
+Server
+------
+``ServerConnection(dialect, *, max_body=64 MB)`` for one WebSocket; sessions are named by their number.
+
+    * ``send_ident(session, file_ident, salt)``
+    * ``send_download(session, progress, entries=(), *, query_version=None, batch=BatchState.STEADY_STATE, estimate=1.0,
+      downloadable_bytes=0)``; a body shared by many clients is made once by ``prepare(entries)`` and sent with
+      ``send_prepared(session, progress, prepared, ...)``
+    * ``send_mark(session, request)``, ``send_unbound(session)``, ``send_query_error(session, version, message)``,
+      ``send_log(session, level, message, request_id)``, ``send_test_response(session, request, body)``
+    * ``send_json_error(session, code, message, action=..., try_again=..., backoff=..., **extra)``; session 0 is the
+      connection, which then ``is_closing``. After it the session is dead: whatever the client still says is discarded
+      until its UNBIND, which is not answered (``SessionDiscarded``); then BIND may come with the same number.
+    * ``session(number)`` what is known of it: state, file_ident, query_version, upload_client_version ...
+
+Events: ``BindReceived IdentReceived QueryReceived UploadReceived MarkReceived UnbindReceived SessionDiscarded
+PingReceived ClientError ProtocolFailure``. What would break the protocol, or a real client, raises LocalProtocolError
+from the ``send_`` call and sends nothing.
+
+Subscriptions
+-------------
+``subscriptions.py``: immutable ``SubscriptionSet`` and ``SubscriptionStore`` (all sets of a realm: active, pending,
+latest; ``commit``, ``advance``), ``MutableSubscriptionSet`` (add, remove, remove_by_name, remove_all, find), JSON both
+ways, ``query_body(set, join)`` for the wire.
 """
-
-from realmframe.session.actions import CLOSE_CODES, HTTP_STATUSES, REACTIONS, Closed, Reaction, on_close, on_status
-from realmframe.session.backoff import Backoff, BackoffPolicy
-from realmframe.session.client import (
-    ClientConnection,
-    ClientSession,
-    ClientState,
-    QuerySet,
-    SyncProgress,
-    UploadSource,
-)
-from realmframe.session.events import (
-    ClientEvent,
-    CompensatingWrites,
-    ConnectionProblem,
-    DownloadReceived,
-    IdentAssigned,
-    LogReceived,
-    MarkReached,
-    QueryRefused,
-    QuerySent,
-    SessionProblem,
-    SessionUnbound,
-)
-from realmframe.session.server import Received, ServerConnection, ServerState
-from realmframe.session.subscriptions import (
-    MutableSubscriptionSet,
-    SetState,
-    Subscription,
-    SubscriptionSet,
-    active_set,
-    advance,
-    pending_sets,
-)
-from realmframe.session.timers import SyncTimeouts
-
-__all__ = [
-    "CLOSE_CODES",
-    "HTTP_STATUSES",
-    "REACTIONS",
-    "Backoff",
-    "BackoffPolicy",
-    "ClientConnection",
-    "ClientEvent",
-    "ClientSession",
-    "ClientState",
-    "Closed",
-    "CompensatingWrites",
-    "ConnectionProblem",
-    "DownloadReceived",
-    "IdentAssigned",
-    "LogReceived",
-    "MarkReached",
-    "MutableSubscriptionSet",
-    "QueryRefused",
-    "QuerySent",
-    "QuerySet",
-    "Reaction",
-    "Received",
-    "ServerConnection",
-    "ServerState",
-    "SessionProblem",
-    "SessionUnbound",
-    "SetState",
-    "Subscription",
-    "SubscriptionSet",
-    "SyncProgress",
-    "SyncTimeouts",
-    "UploadSource",
-    "active_set",
-    "advance",
-    "on_close",
-    "on_status",
-    "pending_sets",
-]

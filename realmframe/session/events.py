@@ -9,7 +9,7 @@ from typing import Any
 
 from realmframe.errors import RemoteProtocolError
 from realmframe.session.progress import Progress
-from realmframe.wire import BatchState, DownloadEntry, UploadEntry
+from realmframe.wire import DownloadEntry, UploadEntry
 
 
 class FollowUp(StrEnum):
@@ -373,8 +373,3 @@ class ProtocolFailure:
 
     session: int
     error: RemoteProtocolError
-
-
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and value.__module__ == __name__] + [
-    "BatchState"
-]

@@ -1,8 +1,9 @@
 """Which protocol version and sync mode two ends speak, and how they agree on it.
 
-Messages of versions 2 to 14 can be read and written; 8 to 14 are negotiated. What they added: 8 JSON in BIND, HTTP errors as close codes; 9 migration from partitions to
-Flexible Sync; 10 the session's reason in BIND, server log messages; 11 schema versions; 12 a progress estimate in
-DOWNLOAD in place of a byte count; 13 collections inside Mixed; 14 bootstraps that the server begins.
+Messages of versions 2 to 14 can be read and written; 8 to 14 are negotiated. What those added: 8 JSON in BIND, HTTP
+errors as close codes; 9 migration from partitions to Flexible Sync; 10 the session's reason in BIND, server log
+messages; 11 schema versions; 12 a progress estimate in DOWNLOAD in place of a byte count; 13 collections inside Mixed;
+14 bootstraps that the server begins.
 """
 
 from __future__ import annotations
