@@ -104,6 +104,8 @@ def _copy_notebook(folder: Path) -> Path:
 
 def _lab(notebook: Path, environment: dict[str, str]) -> int:
     command = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # as in a container
     _say("JupyterLab opens in your browser; Ctrl-C here ends everything.")
     try:
         return subprocess.call(command, env=environment, cwd=notebook.parent)  # noqa: S603
