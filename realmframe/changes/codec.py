@@ -15,7 +15,7 @@ import numpy as np
 
 from realmframe.changes import kernels as k
 from realmframe.changes.columns import COLUMNS, Array, Changeset
-from realmframe.changes.decode import decode_columns, first_repeated
+from realmframe.changes.decode import BLOCKS, decode_columns, number_strings
 from realmframe.changes.encode import encode_columns
 from realmframe.errors import BadChangesetError
 
@@ -31,10 +31,10 @@ _WORDS: Final = {
     k.BAD_TIMESTAMP: "a timestamp is out of range",
     k.BAD_KEY_TYPE: "an object key has a type that keys cannot have",
     k.BAD_COLLECTION: "a collection kind is unknown",
-    k.BAD_TABLE_KIND: "a class kind is unknown",
+    k.BAD_CLASS_KIND: "a class kind is unknown",
     k.REPEATED_STRING: "the string table holds a string twice",
 }
-#: Bytes of a typical instruction: the first guess at how many there are. A wrong guess costs a second pass.
+#: Bytes of a typical instruction: the first guess at how many there are. A wrong guess costs another pass.
 _TYPICAL: Final = 9
 
 
@@ -49,44 +49,59 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
     buf = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     if len(buf) == 0:
         return Changeset.empty()
-    rows, steps, strings = len(buf) // _TYPICAL + 16, len(buf) // 16 + 16, len(buf) // 8 + 16
+    rows, steps, strings = len(buf) // _TYPICAL + 16, len(buf) // 64 + 16, len(buf) // 32 + 16
     while True:
-        columns: dict[str, Any] = {name: np.empty(rows, dtype) for name, dtype in COLUMNS.items()}
+        blocks = {dtype: np.empty((len(names), rows), dtype) for dtype, names in BLOCKS.items()}
         path, is_key = np.empty(steps, np.int64), np.empty(steps, np.bool_)
         start, size = np.empty(strings, np.int64), np.empty(strings, np.int64)
-        error, offset, n, used, interned = decode_columns(buf, *columns.values(), path, is_key, start, size)
+        error, offset, n, used, interned = decode_columns(buf, *blocks.values(), path, is_key, start, size)
         if error != k.NO_ROOM:
             break
-        # Every row, step and string takes at least two bytes, so this ends.
-        rows, steps, strings = rows * 3, steps * 4, strings * 3
+        # Only what ran out grows. Every row, step and string takes at least a byte, so this ends.
+        rows = rows * 3 if n == rows else rows
+        strings = strings * 4 if interned == strings else strings
+        steps = steps * 4 if n < rows and interned < strings else steps
+    start, size = start[:interned], size[:interned]
+    if not error and interned > 1:
+        error, offset = _find_repeated(buf, start, size)
     if error:
         raise BadChangesetError(f"The changeset is malformed: {_WORDS[error]}", offset=int(offset))
-    start, size = start[:interned], size[:interned]
-    _check_strings(buf, start, size)
+    columns: dict[str, Any] = {
+        name: blocks[dtype][i, :n] for dtype, names in BLOCKS.items() for i, name in enumerate(names)
+    }
+    columns["op"] = columns["op"].view(np.uint8)
     return Changeset(
-        **{name: column[:n] for name, column in columns.items()},
-        path=path[:used],
-        path_is_key=is_key[:used],
-        string_start=start,
-        string_len=size,
-        heap=buf,
+        **columns, path=path[:used], path_is_key=is_key[:used], string_start=start, string_len=size, heap=buf
     )
 
 
-def _check_strings(buf: Array, start: Array, size: Array) -> None:
-    if len(start) < 2:
-        return
+def _number_strings(heap: Array, start: Array, size: Array) -> tuple[Array, int]:
+    """Give equal strings equal numbers, in order of appearance; and how many different ones there are."""
+    number = np.empty(len(start), np.int64)
     slots = np.full(1 << (2 * len(start)).bit_length(), -1, np.int64)
-    repeated = first_repeated(buf, start, size, slots)
-    if repeated >= 0:
-        raise BadChangesetError(f"The changeset is malformed: {_WORDS[k.REPEATED_STRING]}", offset=int(start[repeated]))
+    count = int(number_strings(heap, start, size, slots, number, 16 * len(start) + int(size.sum()) + 1024))
+    if count >= 0:
+        return number, count
+    # Somebody chose strings that collide. Python's own hash is keyed and cannot be aimed at.
+    view, known = heap.data, dict[bytes, int]()
+    for i, (begin, length) in enumerate(zip(start.tolist(), size.tolist(), strict=True)):
+        number[i] = known.setdefault(bytes(view[begin : begin + length]), len(known))
+    return number, len(known)
+
+
+def _find_repeated(buf: Array, start: Array, size: Array) -> tuple[int, int]:
+    """Give the error and the offset of a string that stands twice in a table, or no error."""
+    number, count = _number_strings(buf, start, size)
+    if count == len(start):
+        return 0, 0
+    return k.REPEATED_STRING, int(start[np.argmax(number != np.arange(len(number)))])
 
 
 def encode(changeset: Changeset) -> bytes:
     """Write a changeset, its strings first; one without instructions is no bytes at all."""
     if len(changeset) == 0:
         return b""
-    inline = (changeset.value_type == 3) | (changeset.value_type == 4)
+    inline = (changeset.value_type == 3) | (changeset.value_type == 4)  # schema rows have a length of 0
     room = 100 * len(changeset) + int(changeset.value_lo[inline].sum())
     room += 12 * int(changeset.path_len.sum()) + 16 * len(changeset.string_len) + int(changeset.string_len.sum())
     out = np.empty(room, np.uint8)
@@ -114,7 +129,9 @@ def concat(changesets: Sequence[Changeset]) -> Changeset:
     bases = np.cumsum([0, *(len(c.heap) for c in parts)])
     start = np.concatenate([c.string_start + base for c, base in zip(parts, bases, strict=False)])
     size = np.concatenate([c.string_len for c in parts])
-    place, first = _unique_strings(heap, start, size)
+    place, count = _number_strings(heap, start, size)
+    first = np.full(count, len(place))
+    np.minimum.at(first, place, np.arange(len(place)))
     offsets = np.cumsum([0, *(len(c.string_start) for c in parts)])
     maps = [place[offsets[i] : offsets[i + 1]] for i in range(len(parts))]
     steps = np.cumsum([0, *(len(c.path) for c in parts)])
@@ -123,21 +140,6 @@ def concat(changesets: Sequence[Changeset]) -> Changeset:
     for name in (*COLUMNS, "path", "path_is_key"):
         columns[name] = np.concatenate([r[name] for r in renumbered])
     return Changeset(**columns, string_start=start[first], string_len=size[first], heap=heap)
-
-
-def _unique_strings(heap: Array, start: Array, size: Array) -> tuple[Array, Array]:
-    """Give equal strings equal numbers: the number of each, and where each number first stands."""
-    known: dict[bytes, int] = {}
-    view = heap.data
-    place = np.empty(len(start), np.int32)
-    first: list[int] = []
-    for i, (begin, length) in enumerate(zip(start.tolist(), size.tolist(), strict=True)):
-        text = bytes(view[begin : begin + length])
-        number = known.setdefault(text, len(known))
-        if number == len(first):
-            first.append(i)
-        place[i] = number
-    return place, np.asarray(first, np.int64)
 
 
 def _renumber(c: Changeset, strings: Array, base: int, steps: int) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _renumber(c: Changeset, strings: Array, base: int, steps: int) -> dict[str, 
         columns["path"] = np.where(keys, strings[np.where(keys, c.path, 0)], c.path)
     else:
         columns["path"] = c.path
-    inline = (c.value_type == 3) | (c.value_type == 4)
+    inline = ((c.value_type == 3) | (c.value_type == 4)) & (c.op > 1) & (c.op != 6)
     columns["value_hi"] = np.where(inline, c.value_hi + base, c.value_hi)
     columns["path_start"] = c.path_start + steps
     columns["path_is_key"] = c.path_is_key

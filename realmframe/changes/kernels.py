@@ -1,7 +1,11 @@
-"""Compiled kernels: the protocol's bytes to columns and back.
+"""Compiled readers of the protocol's numbers, keys and values.
 
-Every reader takes a buffer and a position and returns the position after what it read, so that nothing is raised in
-compiled code: -1 means that the bytes end too early, -2 that an integer does not fit, -100 minus an error the others.
+A reader gets the address to read at and the address where the bytes end, and gives what it read and the address after
+it. In place of an address a negative number stands for an error, which every reader passes on: a chain of reads
+is checked once, at its end, and nothing is raised in compiled code.
+
+The integers: base 128, least significant group first, sign in bit 6 of the last byte, magnitude complemented when
+negative, as many bytes as the target's width allows.
 """
 
 from __future__ import annotations
@@ -10,203 +14,220 @@ from typing import Any, Final
 
 import numpy as np
 
-from realmframe.changes.jit import kernel
+from realmframe.changes.jit import byte_at, kernel, reversed_word_at, word_at
 
-# What can be wrong; the codec has the words.
-TRUNCATED: Final = 1
-BAD_INTEGER: Final = 2
-BAD_STRING_INDEX: Final = 3
-BAD_INTERN_INDEX: Final = 4
-BAD_TYPE: Final = 5
-BAD_OPCODE: Final = 6
-NO_INDEX: Final = 7
-TOO_LONG: Final = 8
-BAD_TIMESTAMP: Final = 9
-BAD_KEY_TYPE: Final = 10
-BAD_COLLECTION: Final = 11
-BAD_TABLE_KIND: Final = 12
-REPEATED_STRING: Final = 13
-NO_ROOM: Final = 14
+# What can be wrong, in place of an address; the codec has the words.
+TRUNCATED: Final = -1
+BAD_INTEGER: Final = -2
+BAD_STRING_INDEX: Final = -3
+BAD_INTERN_INDEX: Final = -4
+BAD_TYPE: Final = -5
+BAD_OPCODE: Final = -6
+NO_INDEX: Final = -7
+TOO_LONG: Final = -8
+BAD_TIMESTAMP: Final = -9
+BAD_KEY_TYPE: Final = -10
+BAD_COLLECTION: Final = -11
+BAD_CLASS_KIND: Final = -12
+REPEATED_STRING: Final = -13
+NO_ROOM: Final = -14
 
-_MAX_STRING: Final = 16_777_199
+#: Longest string that the protocol takes, in bytes.
+MAX_STRING: Final = 16_777_199
 _NONE: Final = -1
 _NO: Final = 127
 
 
 @kernel
-def _varint(buf: Any, pos: int, max_bytes: int, last_max: int) -> Any:
-    """Read magnitude and sign; position -1 when truncated, -2 when it does not fit."""
-    end = len(buf)
+def read_varint(pos: int, end: int, max_bytes: int, last_max: int) -> Any:
+    """Read a magnitude and its sign; in the last of ``max_bytes`` no more than ``last_max`` fits."""
     value = np.uint64(0)
+    if pos < 0:
+        return value, False, pos
     for i in range(max_bytes):
         if pos >= end:
-            return value, False, -1
-        part = buf[pos]
+            return value, False, TRUNCATED
+        part = np.uint64(byte_at(pos))
         pos += 1
-        if part & 0x80 == 0:
-            low = np.uint64(part & 0x3F)
+        if part < np.uint64(0x80):
+            low = part & np.uint64(0x3F)
             if i == max_bytes - 1 and low > np.uint64(last_max):
-                return value, False, -2
-            value |= low << np.uint64(7 * i)
-            return value, (part & 0x40) != 0, pos
-        if i == max_bytes - 1:
-            return value, False, -2
-        value |= np.uint64(part & 0x7F) << np.uint64(7 * i)
-    return value, False, -2
+                return value, False, BAD_INTEGER
+            return value | (low << np.uint64(7 * i)), (part & np.uint64(0x40)) != np.uint64(0), pos
+        value |= (part & np.uint64(0x7F)) << np.uint64(7 * i)
+    return value, False, BAD_INTEGER
 
 
 @kernel
-def _signed(buf: Any, pos: int) -> Any:
+def read_signed(pos: int, end: int) -> Any:
     """Read a signed 64-bit integer."""
-    if pos < len(buf):
-        first = buf[pos]
+    if 0 <= pos < end:
+        first = np.int64(byte_at(pos))
         if first < 0x40:
-            return np.int64(first), pos + 1
-    value, negative, pos = _varint(buf, pos, 10, 0)
+            return first, pos + 1
+    value, negative, pos = read_varint(pos, end, 10, 0)
     number = np.int64(value)
-    if negative:
-        number = -number - 1
-    return number, pos
+    return (-number - 1 if negative else number), pos
 
 
 @kernel
-def _signed32(buf: Any, pos: int) -> Any:
+def read_signed32(pos: int, end: int) -> Any:
     """Read a signed 32-bit integer."""
-    value, negative, pos = _varint(buf, pos, 5, 7)
+    value, negative, pos = read_varint(pos, end, 5, 7)
     number = np.int64(value)
-    if negative:
-        number = -number - 1
-    return number, pos
+    return (-number - 1 if negative else number), pos
 
 
 @kernel
-def _unsigned(buf: Any, pos: int) -> Any:
-    """Read an unsigned 64-bit integer as its two's complement; a negative other than -1 wraps."""
-    value, negative, pos = _varint(buf, pos, 10, 1)
-    number = np.int64(value)
-    if negative:
-        if value == 0:
-            return number, -2
-        number = -number - 1
-    return number, pos
-
-
-@kernel
-def _unsigned32(buf: Any, pos: int) -> Any:
-    """Read an unsigned 32-bit integer."""
-    if pos < len(buf):
-        first = buf[pos]
+def read_unsigned(pos: int, end: int) -> Any:
+    """Read an unsigned 64-bit integer as its two's complement; a negative one wraps, but -1 is refused."""
+    if 0 <= pos < end:
+        first = np.int64(byte_at(pos))
         if first < 0x40:
-            return np.int64(first), pos + 1
-    value, negative, pos = _varint(buf, pos, 5, 15)
+            return first, pos + 1
+    value, negative, pos = read_varint(pos, end, 10, 1)
     number = np.int64(value)
     if negative:
         if number == 0:
-            return number, -2
+            return number, BAD_INTEGER
+        number = -number - 1
+    return number, pos
+
+
+@kernel
+def read_unsigned32(pos: int, end: int) -> Any:
+    """Read an unsigned 32-bit integer; a negative one wraps, but -1 is refused."""
+    if 0 <= pos < end:
+        first = np.int64(byte_at(pos))
+        if first < 0x40:
+            return first, pos + 1
+    value, negative, pos = read_varint(pos, end, 5, 15)
+    number = np.int64(value)
+    if negative:
+        if number == 0:
+            return number, BAD_INTEGER
         number = (-number - 1) & 0xFFFFFFFF
     return number, pos
 
 
 @kernel
-def _byte(buf: Any, pos: int) -> Any:
-    """Read an unsigned 8-bit integer."""
-    value, negative, pos = _varint(buf, pos, 2, 1)
+def read_byte(pos: int, end: int) -> Any:
+    """Read an unsigned 8-bit integer; a negative one wraps, but -1 is refused."""
+    if 0 <= pos < end:
+        first = np.int64(byte_at(pos))
+        if first < 0x40:
+            return first, pos + 1
+    value, negative, pos = read_varint(pos, end, 2, 1)
     number = np.int64(value)
     if negative:
         if number == 0:
-            return number, -2
+            return number, BAD_INTEGER
         number = (-number - 1) & 0xFF
     return number, pos
 
 
 @kernel
-def _type_code(buf: Any, pos: int) -> Any:
+def read_bool(pos: int, end: int) -> Any:
+    """Read a boolean as 0 or 1."""
+    value, pos = read_byte(pos, end)
+    return np.int64(value != 0), pos
+
+
+@kernel
+def read_type(pos: int, end: int) -> Any:
     """Read a type code: a signed integer of which the low eight bits count."""
-    value, pos = _signed(buf, pos)
+    value, pos = read_signed(pos, end)
     code = value & 0xFF
     if code > 127:
         code -= 256
     if pos >= 0 and not -6 <= code <= 11:
-        return code, -100 - BAD_TYPE
+        pos = BAD_TYPE
     return code, pos
 
 
 @kernel
-def _string_index(buf: Any, pos: int, strings: int) -> Any:
-    value, pos = _unsigned32(buf, pos)
-    if pos >= 0 and value >= strings:
-        return value, -100 - BAD_STRING_INDEX
+def read_collection(pos: int, end: int) -> Any:
+    """Read a collection kind."""
+    value, pos = read_byte(pos, end)
+    if pos >= 0 and value > 3:
+        pos = BAD_COLLECTION
     return value, pos
 
 
 @kernel
-def _big_endian(buf: Any, pos: int, size: int) -> Any:
-    value = np.uint64(0)
-    for i in range(size):
-        value = (value << np.uint64(8)) | np.uint64(buf[pos + i])
-    return np.int64(value)
+def read_string_index(pos: int, end: int, strings: int) -> Any:
+    """Read the index of a string of which ``strings`` are known."""
+    value, pos = read_unsigned32(pos, end)
+    if pos >= 0 and value >= strings:
+        pos = BAD_STRING_INDEX
+    return value, pos
 
 
 @kernel
-def _key(buf: Any, pos: int, strings: int) -> Any:
-    """Read an object key: type, high word, low word, position."""
-    kind, pos = _type_code(buf, pos)
+def skip(pos: int, end: int, size: int) -> int:
+    """Give the address after ``size`` bytes."""
     if pos < 0:
-        return kind, 0, 0, pos
+        return pos
+    if size < 0 or size > end - pos:
+        return TRUNCATED
+    return pos + size
+
+
+@kernel
+def read_key(pos: int, end: int, strings: int) -> Any:
+    """Read an object key: type, high word, low word."""
+    kind, pos = read_type(pos, end)
+    high, low = np.int64(0), np.int64(0)
     if kind == 1:
-        value, pos = _signed(buf, pos)
-        return kind, 0, value, pos
-    if kind == 3:
-        value, pos = _string_index(buf, pos, strings)
-        return kind, 0, value, pos
-    if kind == 10:
-        if pos + 12 > len(buf):
-            return kind, 0, 0, -1
-        return kind, _big_endian(buf, pos, 8), _big_endian(buf, pos + 8, 4), pos + 12
-    if kind == 11:
-        if pos + 16 > len(buf):
-            return kind, 0, 0, -1
-        return kind, _big_endian(buf, pos, 8), _big_endian(buf, pos + 8, 8), pos + 16
-    if kind == 0:
-        return kind, 0, 0, pos
-    if kind == -1:
-        high, pos = _unsigned(buf, pos)
-        if pos < 0:
-            return kind, 0, 0, pos
-        low, pos = _unsigned(buf, pos)
-        return kind, high, low, pos
-    return kind, 0, 0, -100 - BAD_KEY_TYPE
+        low, pos = read_signed(pos, end)
+    elif kind == 3:
+        low, pos = read_string_index(pos, end, strings)
+    elif kind == 10 or kind == 11:
+        high, low, pos = read_words(pos, end, kind)
+    elif kind == -1:
+        high, pos = read_unsigned(pos, end)
+        low, pos = read_unsigned(pos, end)
+    elif kind != 0 and pos >= 0:
+        pos = BAD_KEY_TYPE
+    return kind, high, low, pos
 
 
 @kernel
-def _decimal(buf: Any, pos: int) -> Any:
+def read_words(pos: int, end: int, kind: int) -> Any:
+    """Read the two words of an ObjectId (type 10: 8 and 4 bytes) or a UUID (8 and 8)."""
+    after = skip(pos, end, 12 if kind == 10 else 16)
+    if after < 0:
+        return np.int64(0), np.int64(0), after
+    low = reversed_word_at(after - 8)
+    if kind == 10:
+        low &= 0xFFFFFFFF
+    return reversed_word_at(pos), low, after
+
+
+@kernel
+def read_decimal(pos: int, end: int) -> Any:
     """Read coefficient, exponent and sign into the two words of the pattern."""
-    low, high, end = np.uint64(0), np.uint64(0), len(buf)
-    i = 0
-    while True:
+    low, high, i = np.uint64(0), np.uint64(0), 0
+    while pos >= 0:
         if pos >= end:
-            return np.int64(0), np.int64(0), -1
-        if i >= 17:
-            return np.int64(0), np.int64(0), -2
-        byte = buf[pos]
-        part = np.uint64(byte & 0x7F)
-        pos += 1
-        if i < 9:
-            low |= part << np.uint64(7 * i)
-        elif i == 9:
-            low |= part << np.uint64(63)
-            high |= part >> np.uint64(1)
+            pos = TRUNCATED
+        elif i >= 17:
+            pos = BAD_INTEGER
         else:
-            high |= part << np.uint64(7 * i - 64)
-        i += 1
-        if byte & 0x80 == 0:
-            break
-    exponent, pos = _signed32(buf, pos)
-    if pos < 0:
-        return np.int64(0), np.int64(0), pos
-    sign, pos = _signed32(buf, pos)
-    if pos < 0:
-        return np.int64(0), np.int64(0), pos
+            part = np.uint64(byte_at(pos))
+            group = part & np.uint64(0x7F)
+            pos += 1
+            if i <= 9:
+                low |= group << np.uint64(7 * i)
+            if i == 9:
+                high |= group >> np.uint64(1)
+            elif i > 9:
+                high |= group << np.uint64(7 * i - 64)
+            i += 1
+            if part < np.uint64(0x80):
+                break
+    exponent, pos = read_signed32(pos, end)
+    sign, pos = read_signed32(pos, end)
     high |= np.uint64(exponent + 6176) << np.uint64(49)
     if sign != 0:
         high |= np.uint64(1) << np.uint64(63)
@@ -214,65 +235,44 @@ def _decimal(buf: Any, pos: int) -> Any:
 
 
 @kernel
-def _payload(buf: Any, pos: int, strings: int) -> Any:
-    """Read a value: type, high, low, link table, link key type, position."""
-    kind, pos = _type_code(buf, pos)
+def read_value(pos: int, end: int, base: int, strings: int) -> Any:
+    """Read a value: type, high word, low word, link table, link key type; inline bytes as offset from ``base``."""
+    kind, pos = read_type(pos, end)
+    high, low, table, key_type = np.int64(0), np.int64(0), np.int64(_NONE), np.int64(_NO)
     if pos < 0:
-        return kind, 0, 0, _NONE, _NO, pos
-    if kind == 1:
-        value, pos = _signed(buf, pos)
-        return kind, 0, value, _NONE, _NO, pos
-    if kind == 3 or kind == 4:
-        size, pos = _unsigned(buf, pos)
-        if pos < 0:
-            return kind, 0, 0, _NONE, _NO, pos
-        if kind == 3 and (size < 0 or size > _MAX_STRING):
-            return kind, 0, 0, _NONE, _NO, -100 - TOO_LONG
-        if size < 0 or size > len(buf) - pos:
-            return kind, 0, 0, _NONE, _NO, -1
-        return kind, pos, size, _NONE, _NO, pos + size
-    if kind == 7:
-        if pos + 8 > len(buf):
-            return kind, 0, 0, _NONE, _NO, -1
-        bits = np.uint64(0)
-        for i in range(8):
-            bits |= np.uint64(buf[pos + i]) << np.uint64(8 * i)
-        return kind, 0, np.int64(bits), _NONE, _NO, pos + 8
-    if kind == 5:
-        seconds, pos = _signed(buf, pos)
-        if pos < 0:
-            return kind, 0, 0, _NONE, _NO, pos
-        nanos, pos = _signed(buf, pos)
-        if pos >= 0 and nanos > 0x7FFFFFFF:
-            return kind, 0, 0, _NONE, _NO, -100 - BAD_TIMESTAMP
-        return kind, seconds, np.int64(np.int32(nanos)), _NONE, _NO, pos
-    if kind == 2:
-        value, pos = _byte(buf, pos)
-        return kind, 0, np.int64(value != 0), _NONE, _NO, pos
-    if kind == 6:
-        if pos + 4 > len(buf):
-            return kind, 0, 0, _NONE, _NO, -1
-        bits = np.uint64(0)
-        for i in range(4):
-            bits |= np.uint64(buf[pos + i]) << np.uint64(8 * i)
-        return kind, 0, np.int64(bits), _NONE, _NO, pos + 4
-    if kind == 8:
-        high, low, pos = _decimal(buf, pos)
-        return kind, high, low, _NONE, _NO, pos
-    if kind == 9:
-        table, pos = _string_index(buf, pos, strings)
-        if pos < 0:
-            return kind, 0, 0, _NONE, _NO, pos
-        key_type, high, low, pos = _key(buf, pos, strings)
         return kind, high, low, table, key_type, pos
-    if kind == 10:
-        if pos + 12 > len(buf):
-            return kind, 0, 0, _NONE, _NO, -1
-        return kind, _big_endian(buf, pos, 8), _big_endian(buf, pos + 8, 4), _NONE, _NO, pos + 12
-    if kind == 11:
-        if pos + 16 > len(buf):
-            return kind, 0, 0, _NONE, _NO, -1
-        return kind, _big_endian(buf, pos, 8), _big_endian(buf, pos + 8, 8), _NONE, _NO, pos + 16
-    if kind == -1:
-        return kind, 0, 0, _NONE, _NO, -100 - BAD_TYPE
-    return kind, 0, 0, _NONE, _NO, pos
+    if kind == 1:
+        low, pos = read_signed(pos, end)
+    elif kind == 3 or kind == 4:
+        low, pos = read_unsigned(pos, end)
+        high = np.int64(pos - base)
+        if kind == 3 and pos >= 0 and (low < 0 or low > MAX_STRING):
+            pos = TOO_LONG
+        pos = skip(pos, end, low)
+    elif kind == 7:
+        after = skip(pos, end, 8)
+        low, pos = (word_at(pos) if after >= 0 else np.int64(0)), after
+    elif kind == 5:
+        high, pos = read_signed(pos, end)
+        low, pos = read_signed(pos, end)
+        if low > 0x7FFFFFFF and pos >= 0:
+            pos = BAD_TIMESTAMP
+        low = np.int64(np.int32(low))
+    elif kind == 2:
+        low, pos = read_bool(pos, end)
+    elif kind == 6:
+        after = skip(pos, end, 4)
+        if after >= 0:
+            for i in range(4):
+                low |= np.int64(byte_at(pos + i)) << (8 * i)
+        pos = after
+    elif kind == 8:
+        high, low, pos = read_decimal(pos, end)
+    elif kind == 9:
+        table, pos = read_string_index(pos, end, strings)
+        key_type, high, low, pos = read_key(pos, end, strings)
+    elif kind == 10 or kind == 11:
+        high, low, pos = read_words(pos, end, kind)
+    elif kind == -1:
+        pos = BAD_TYPE
+    return kind, high, low, table, key_type, pos
