@@ -33,7 +33,7 @@ Client
     It decides by itself when BIND, IDENT, QUERY, MARK and UPLOAD go out, as the SDKs do. Version rules are checked on
     everything received; a breach is a ``ProtocolFailure`` and ends the connection.
 
-Events: ``OpenConnection CloseConnection ConnectionStateChanged ConnectionError RoundTrip ServerLog SessionBound
+Events: ``OpenConnection CloseConnection ConnectionStateChanged ConnectionFailed RoundTrip ServerLog SessionBound
 IdentAssigned BootstrapBatch BootstrapDiscarded DownloadReceived UploadAcknowledged MarkReached QueryStateChanged
 SessionError CompensatingWrites SessionResumed SessionEnded ProtocolFailure``.
 

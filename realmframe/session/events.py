@@ -56,7 +56,7 @@ class ConnectionStateChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionError:  # noqa: A001 - the protocol's own word
+class ConnectionFailed:
     """The connection failed, was refused, or the server ended it.
 
     Attributes

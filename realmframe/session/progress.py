@@ -1,4 +1,4 @@
-"""How far both sides have come: the six numbers that IDENT and DOWNLOAD carry, and the changes a client has to upload."""
+"""How far both sides have come: the numbers that IDENT and DOWNLOAD carry, and the changes a client has to upload."""
 
 from __future__ import annotations
 

@@ -1,97 +1,133 @@
-"""Subscription sets: immutable, versioned, each in one state.
+"""Subscription sets: immutable, versioned, with states that only move along a literal table.
 
-::
-
-    uncommitted -> pending -> bootstrapping -> awaiting mark -> complete -> superseded
-                      |             |               |               |
-                      +-------------+------> error -+---------------+
-
-A set is made by copying the newest one, changing the copy and committing it. When a set completes, older ones are
-superseded. Version 0 is the empty set that every file begins with; it is complete.
+A realm has one set in force (``active``), maybe newer ones on their way (``pending``), and no older ones: a set that
+was overtaken is superseded and forgotten. Version 0 is the empty set that every realm begins with.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from realmframe.errors import LocalProtocolError, UsageError
-
-#: Joins the query texts of one class into what goes on the wire.
-JoinTexts = Callable[[Sequence[str]], str]
+from realmframe.errors import LocalProtocolError, RemoteProtocolError, UsageError
 
 
-class SetState(StrEnum):
-    """State of a subscription set."""
+class State(StrEnum):
+    """Where a subscription set stands."""
 
     UNCOMMITTED = "uncommitted"
     PENDING = "pending"
     BOOTSTRAPPING = "bootstrapping"
-    AWAITING_MARK = "awaiting mark"
+    AWAITING_MARK = "awaiting_mark"
     COMPLETE = "complete"
     ERROR = "error"
     SUPERSEDED = "superseded"
 
-    @property
-    def public(self) -> str:
-        """The SDK's word for it: pending, complete, error or superseded."""
-        return str(self) if self in (SetState.COMPLETE, SetState.ERROR, SetState.SUPERSEDED) else "pending"
+
+class Step(StrEnum):
+    """What happens to a subscription set."""
+
+    COMMIT = "commit"
+    FIRST_BATCH = "first batch"
+    LAST_BATCH = "last batch"
+    CUT = "cut"
+    """The connection was lost in the bootstrap."""
+    MARK = "mark"
+    QUERY_ERROR = "query error"
+    OVERTAKEN = "overtaken"
 
 
-_T = SetState
-#: Which state may follow which.
-TRANSITIONS: Final[dict[SetState, frozenset[SetState]]] = {
-    _T.UNCOMMITTED: frozenset({_T.PENDING}),
-    _T.PENDING: frozenset({_T.BOOTSTRAPPING, _T.AWAITING_MARK, _T.COMPLETE, _T.ERROR, _T.SUPERSEDED}),
-    _T.BOOTSTRAPPING: frozenset({_T.AWAITING_MARK, _T.PENDING, _T.COMPLETE, _T.ERROR, _T.SUPERSEDED}),
-    _T.AWAITING_MARK: frozenset({_T.COMPLETE, _T.ERROR, _T.SUPERSEDED}),
-    _T.COMPLETE: frozenset({_T.SUPERSEDED}),
-    _T.ERROR: frozenset({_T.SUPERSEDED, _T.PENDING}),
-    _T.SUPERSEDED: frozenset(),
+#: (state, step) to the next state. What is missing is a fault of the server (or of the caller, for COMMIT).
+TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
+    (State.UNCOMMITTED, Step.COMMIT): State.PENDING,
+    (State.PENDING, Step.FIRST_BATCH): State.BOOTSTRAPPING,
+    (State.PENDING, Step.CUT): State.PENDING,
+    (State.PENDING, Step.QUERY_ERROR): State.ERROR,
+    (State.PENDING, Step.OVERTAKEN): State.SUPERSEDED,
+    (State.BOOTSTRAPPING, Step.FIRST_BATCH): State.BOOTSTRAPPING,
+    (State.BOOTSTRAPPING, Step.LAST_BATCH): State.AWAITING_MARK,
+    (State.BOOTSTRAPPING, Step.CUT): State.PENDING,
+    (State.BOOTSTRAPPING, Step.QUERY_ERROR): State.ERROR,
+    (State.BOOTSTRAPPING, Step.OVERTAKEN): State.SUPERSEDED,
+    (State.AWAITING_MARK, Step.MARK): State.COMPLETE,
+    # a bootstrap that the server began: the data is applied, the state stays
+    (State.AWAITING_MARK, Step.FIRST_BATCH): State.AWAITING_MARK,
+    (State.AWAITING_MARK, Step.LAST_BATCH): State.AWAITING_MARK,
+    (State.AWAITING_MARK, Step.CUT): State.AWAITING_MARK,
+    (State.AWAITING_MARK, Step.QUERY_ERROR): State.ERROR,
+    (State.AWAITING_MARK, Step.OVERTAKEN): State.SUPERSEDED,
+    (State.COMPLETE, Step.FIRST_BATCH): State.COMPLETE,
+    (State.COMPLETE, Step.LAST_BATCH): State.COMPLETE,
+    (State.COMPLETE, Step.CUT): State.COMPLETE,
+    (State.COMPLETE, Step.MARK): State.COMPLETE,
+    (State.COMPLETE, Step.OVERTAKEN): State.SUPERSEDED,
+    (State.ERROR, Step.QUERY_ERROR): State.ERROR,
+    (State.ERROR, Step.CUT): State.ERROR,
+    (State.ERROR, Step.OVERTAKEN): State.SUPERSEDED,
+    (State.SUPERSEDED, Step.OVERTAKEN): State.SUPERSEDED,
 }
+#: The states of a set that the server already answers with.
+ACTIVE_STATES: Final = frozenset({State.AWAITING_MARK, State.COMPLETE})
+#: The states of a set whose QUERY has to be sent, or sent again.
+PENDING_STATES: Final = frozenset({State.PENDING, State.BOOTSTRAPPING})
+
+
+def next_state(state: State, step: Step, version: int) -> State:
+    """Take one step.
+
+    Raises
+    ------
+    RemoteProtocolError
+        If the server cannot do that to a set in this state.
+    """
+    found = TRANSITIONS.get((state, step))
+    if found is None:
+        raise RemoteProtocolError(f"The server sent a {step} for query version {version}, which is {state}.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One query on one class.
+    """One query of a set.
 
     Attributes
     ----------
     id : str
-    class_name : str
-    query : str
-        Canonical text of the query.
+        24 hexadecimal digits, given by the app.
     name : str or None
-    created_at, updated_at : datetime
-        UTC.
+    object_class : str
+    query : str
+        In the normal form that is sent, such as ``age > 35 `` (with its trailing space).
+    created_at, updated_at : int
+        Milliseconds since 1970-01-01 UTC.
     """
 
     id: str
-    class_name: str
-    query: str
     name: str | None
-    created_at: dt.datetime
-    updated_at: dt.datetime
+    object_class: str
+    query: str
+    created_at: int
+    updated_at: int
 
     def to_json(self) -> dict[str, Any]:
-        """Write for the store."""
+        """Write it as JSON."""
         return {
             "id": self.id,
-            "class": self.class_name,
-            "query": self.query,
             "name": self.name,
-            "created": self.created_at.isoformat(),
-            "updated": self.updated_at.isoformat(),
+            "class": self.object_class,
+            "query": self.query,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
         }
 
     @classmethod
-    def from_json(cls, form: Mapping[str, Any]) -> Subscription:
-        """Read what :meth:`to_json` wrote."""
-        created, updated = dt.datetime.fromisoformat(form["created"]), dt.datetime.fromisoformat(form["updated"])
-        return cls(form["id"], form["class"], form["query"], form["name"], created, updated)
+    def from_json(cls, body: Mapping[str, Any]) -> Subscription:
+        """Read what ``to_json`` wrote."""
+        times = int(body["created_at"]), int(body["updated_at"])
+        return cls(str(body["id"]), body["name"], str(body["class"]), str(body["query"]), *times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,107 +137,116 @@ class SubscriptionSet:
     Attributes
     ----------
     version : int
-    state : SetState
+    state : State
     subscriptions : tuple of Subscription
-    error : str or None
-        Why the server refused it.
+        In the order in which they were added.
     snapshot_version : int
-        The realm's version when it was committed: what was written before goes to the server before it.
+        The realm's version at which the set was committed: what is older is uploaded before its QUERY.
+    error : str or None
+        What the server said of it.
     """
 
     version: int = 0
-    state: SetState = SetState.COMPLETE
+    state: State = State.PENDING
     subscriptions: tuple[Subscription, ...] = ()
-    error: str | None = None
     snapshot_version: int = 0
-
-    def __len__(self) -> int:
-        return len(self.subscriptions)
+    error: str | None = None
 
     def __iter__(self) -> Iterator[Subscription]:
         return iter(self.subscriptions)
 
-    def moved(self, state: SetState, error: str | None = None) -> SubscriptionSet:
-        """Return this set in another state.
+    def __len__(self) -> int:
+        return len(self.subscriptions)
 
-        Raises
-        ------
-        LocalProtocolError
-            If the table does not know the move.
-        """
-        if state is self.state:
-            return self
-        if state not in TRANSITIONS[self.state]:
-            raise LocalProtocolError(f"A subscription set cannot go from {self.state} to {state}.")
-        return replace(self, state=state, error=error)
-
-    def find(self, name: str) -> Subscription | None:
-        """Find by name."""
+    def find_by_name(self, name: str) -> Subscription | None:
+        """Find the subscription of a name."""
         return next((s for s in self.subscriptions if s.name == name), None)
 
-    def covers(self, class_name: str) -> bool:
-        """Whether any subscription is on a class, so that it may be written to."""
-        return any(s.class_name == class_name for s in self.subscriptions)
+    def find(self, object_class: str, query: str) -> Subscription | None:
+        """Find the first subscription to a class with this query text."""
+        return next((s for s in self.subscriptions if (s.object_class, s.query) == (object_class, query)), None)
 
-    def query_body(self, join: JoinTexts) -> dict[str, str]:
-        """Give what goes on the wire: class to joined query text."""
-        texts: dict[str, list[str]] = {}
-        for one in self.subscriptions:
-            texts.setdefault(one.class_name, []).append(one.query)
-        return {name: join(queries) for name, queries in sorted(texts.items())}
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes that objects may be written to."""
+        return frozenset(s.object_class for s in self.subscriptions)
+
+    def after(self, step: Step, error: str | None = None) -> SubscriptionSet:
+        """Give the set after one step; see :data:`TRANSITIONS`."""
+        return replace(self, state=next_state(self.state, step, self.version), error=error or self.error)
+
+    def update(self) -> MutableSubscriptionSet:
+        """Begin the next version."""
+        return MutableSubscriptionSet(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Write for the store."""
+        """Write it as JSON."""
         return {
             "version": self.version,
             "state": str(self.state),
+            "snapshot_version": self.snapshot_version,
             "error": self.error,
-            "snapshot": self.snapshot_version,
             "subscriptions": [s.to_json() for s in self.subscriptions],
         }
 
     @classmethod
-    def from_json(cls, form: Mapping[str, Any]) -> SubscriptionSet:
-        """Read what :meth:`to_json` wrote."""
-        listed = tuple(Subscription.from_json(s) for s in form["subscriptions"])
-        return cls(form["version"], SetState(form["state"]), listed, form["error"], form["snapshot"])
+    def from_json(cls, body: Mapping[str, Any]) -> SubscriptionSet:
+        """Read what ``to_json`` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            If it is something else.
+        """
+        found = tuple(Subscription.from_json(s) for s in body["subscriptions"])
+        return cls(int(body["version"]), State(body["state"]), found, int(body["snapshot_version"]), body.get("error"))
 
 
-@dataclass(slots=True)
-class MutableSubscriptionSet:
-    """A copy of a set that is being changed.
+def query_body(subscriptions: Iterable[Subscription], join: Callable[[Sequence[str]], str]) -> dict[str, str]:
+    """Write a set as QUERY and IDENT carry it: class to one query text, classes in order of their names.
 
     Parameters
     ----------
-    base : SubscriptionSet
-    now : datetime
-        UTC; becomes ``created_at`` and ``updated_at``.
-    new_id : callable
-        Gives an id for a new subscription.
-    canonical : callable
-        Checks a query on a class and gives its canonical text (QueryError if it cannot be used).
+    subscriptions : iterable of Subscription
+    join : callable
+        Joins the distinct, sorted texts of one class: each in parentheses, ``OR`` between them.
     """
+    texts: dict[str, set[str]] = {}
+    for subscription in subscriptions:
+        texts.setdefault(subscription.object_class, set()).add(subscription.query)
+    return {name: join(sorted(texts[name])) for name in sorted(texts)}
 
-    base: SubscriptionSet
-    now: dt.datetime
-    new_id: Callable[[], str]
-    canonical: Callable[..., str]
-    _items: list[Subscription] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self._items = list(self.base.subscriptions)
+def join_texts(texts: Sequence[str]) -> str:
+    """Join the query texts of one class as the SDKs do."""
+    return " OR ".join(f"({text})" for text in texts)
 
-    def __len__(self) -> int:
-        return len(self._items)
+
+class MutableSubscriptionSet:
+    """The next version of a set, being written. Not on the wire until ``commit``."""
+
+    def __init__(self, base: SubscriptionSet) -> None:
+        self._base = base
+        self._found = list(base.subscriptions)
 
     def __iter__(self) -> Iterator[Subscription]:
-        return iter(list(self._items))
+        return iter(tuple(self._found))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether committing makes a difference."""
+        return tuple(self._found) != self._base.subscriptions
 
     def add(
         self,
-        class_name: str,
-        query: str = "TRUEPREDICATE",
-        *args: Any,
+        object_class: str,
+        query: str,
+        *,
+        new_id: str,
+        now: int,
         name: str | None = None,
         throw_on_update: bool = False,
     ) -> Subscription:
@@ -209,88 +254,164 @@ class MutableSubscriptionSet:
 
         Parameters
         ----------
-        class_name : str
+        object_class : str
         query : str
-            Realm Query Language; everything by default.
-        *args
-            Values for ``$0``, ``$1``...
+            In normal form.
+        new_id : str
+            Used if it is a new one.
+        now : int
+            Milliseconds since 1970.
         name : str, optional
-            Without a name, a query that is there already is not added again.
+            Without a name, an equal unnamed query is the same subscription.
         throw_on_update : bool
-            Refuse to change the query of an existing name.
+            Refuse to change a named one.
+
+        Raises
+        ------
+        UsageError
+            If ``throw_on_update`` and the name has another query or class.
         """
-        text = self.canonical(class_name, query, *args)
-        for i, old in enumerate(self._items):
-            if name is not None and old.name == name:
-                return self._change(i, class_name, text, throw_on_update)
-            if name is None and old.name is None and (old.class_name, old.query) == (class_name, text):
-                return old
-        new = Subscription(self.new_id(), class_name, text, name, self.now, self.now)
-        self._items.append(new)
-        return new
+        for i, old in enumerate(self._found):
+            same = (old.object_class, old.query) == (object_class, query)
+            if old.name != name or (name is None and not same):
+                continue
+            if throw_on_update and not same:
+                hint = "Use another name, or leave out throw_on_update."
+                raise UsageError(f"A subscription named {name!r} exists already with another query.", hint=hint)
+            found = replace(old, object_class=object_class, query=query, updated_at=now)
+            self._found[i] = found
+            return found
+        found = Subscription(new_id, name, object_class, query, now, now)
+        self._found.append(found)
+        return found
 
-    def _change(self, i: int, class_name: str, text: str, throw_on_update: bool) -> Subscription:
-        old = self._items[i]
-        if (old.class_name, old.query) == (class_name, text):
-            return old
-        if throw_on_update:
-            raise UsageError(f"A subscription named {old.name!r} exists with another query.")
-        self._items[i] = replace(old, class_name=class_name, query=text, updated_at=self.now)
-        return self._items[i]
+    def find_by_name(self, name: str) -> Subscription | None:
+        """Find the subscription of a name."""
+        return next((s for s in self._found if s.name == name), None)
 
-    def _keep(self, keep: Callable[[Subscription], bool]) -> int:
-        before = len(self._items)
-        self._items = [s for s in self._items if keep(s)]
-        return before - len(self._items)
+    def find(self, object_class: str, query: str) -> Subscription | None:
+        """Find the first subscription to a class with this query text."""
+        return next((s for s in self._found if (s.object_class, s.query) == (object_class, query)), None)
 
-    def remove(self, name: str) -> bool:
-        """Remove by name; tell whether there was one."""
-        return self._keep(lambda s: s.name != name) > 0
-
-    def remove_query(self, class_name: str, query: str, *args: Any) -> bool:
-        """Remove by class and query; tell whether there was one."""
-        text = self.canonical(class_name, query, *args)
-        return self._keep(lambda s: (s.class_name, s.query) != (class_name, text)) > 0
-
-    def remove_subscription(self, subscription: Subscription) -> bool:
-        """Remove one; tell whether it was there."""
+    def remove(self, subscription: Subscription) -> bool:
+        """Remove one; False if it was not there."""
         return self._keep(lambda s: s.id != subscription.id) > 0
 
-    def remove_all(self, class_name: str | None = None) -> int:
-        """Remove all, or all of a class; tell how many."""
-        return self._keep(lambda s: class_name is not None and s.class_name != class_name)
+    def remove_by_name(self, name: str) -> bool:
+        """Remove the one with this name; False if there is none."""
+        return self._keep(lambda s: s.name != name) > 0
 
-    def remove_unnamed(self) -> int:
-        """Remove those without a name; tell how many."""
-        return self._keep(lambda s: s.name is not None)
+    def remove_query(self, object_class: str, query: str) -> bool:
+        """Remove the first one with this class and query; False if there is none."""
+        found = self.find(object_class, query)
+        return found is not None and self.remove(found)
+
+    def remove_all(self, object_class: str | None = None, *, unnamed_only: bool = False) -> int:
+        """Remove all, or all of a class, or all without a name; returns how many."""
+        return self._keep(
+            lambda s: (
+                (object_class is not None and s.object_class != object_class) or (unnamed_only and s.name is not None)
+            )
+        )
+
+    def _keep(self, wanted: Callable[[Subscription], bool]) -> int:
+        kept = [s for s in self._found if wanted(s)]
+        gone = len(self._found) - len(kept)
+        self._found = kept
+        return gone
+
+    def commit(self, version: int, snapshot_version: int) -> SubscriptionSet:
+        """Make the set immutable; give it to the store, then to the session.
+
+        Parameters
+        ----------
+        version : int
+            Above every version before.
+        snapshot_version : int
+            The realm's version that it is committed at.
+        """
+        if version <= self._base.version:
+            raise LocalProtocolError(f"Subscription version {version} is not above {self._base.version}.")
+        state = TRANSITIONS[State.UNCOMMITTED, Step.COMMIT]
+        return SubscriptionSet(version, state, tuple(self._found), snapshot_version)
+
+
+class SubscriptionStore:
+    """All subscription sets of one realm: a value, every change gives a new one.
+
+    Parameters
+    ----------
+    sets : iterable of SubscriptionSet
+        Default: version 0, empty and pending.
+    """
+
+    __slots__ = ("_sets",)
+
+    def __init__(self, sets: Iterable[SubscriptionSet] = ()) -> None:
+        found = sorted(sets, key=lambda s: s.version) or [SubscriptionSet()]
+        if len({s.version for s in found}) != len(found):
+            raise LocalProtocolError("Two subscription sets have the same version.")
+        self._sets = tuple(found)
+
+    def __iter__(self) -> Iterator[SubscriptionSet]:
+        return iter(self._sets)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SubscriptionStore) and self._sets == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._sets)
 
     @property
-    def changed(self) -> bool:
-        """Whether anything differs from the set that it was copied from."""
-        return tuple(self._items) != self.base.subscriptions
+    def latest(self) -> SubscriptionSet:
+        """The newest set, whatever its state."""
+        return self._sets[-1]
 
-    def commit(self, snapshot_version: int) -> SubscriptionSet:
-        """Give the new set, pending."""
-        return SubscriptionSet(self.base.version + 1, _T.PENDING, tuple(self._items), None, snapshot_version)
+    @property
+    def active(self) -> SubscriptionSet:
+        """The set that is in force; IDENT carries it."""
+        return next((s for s in reversed(self._sets) if s.state in ACTIVE_STATES), SubscriptionSet())
+
+    @property
+    def pending(self) -> tuple[SubscriptionSet, ...]:
+        """Sets whose QUERY has to be sent, oldest first."""
+        active = self.active.version
+        return tuple(s for s in self._sets if s.state in PENDING_STATES and s.version > active)
+
+    def get(self, version: int) -> SubscriptionSet | None:
+        """Find a set; one that is gone (None) was superseded, if it ever was."""
+        return next((s for s in self._sets if s.version == version), None)
+
+    def state_of(self, version: int) -> State:
+        """Say where a set stands; superseded if it is gone."""
+        found = self.get(version)
+        return State.SUPERSEDED if found is None else found.state
+
+    def commit(self, changes: MutableSubscriptionSet, snapshot_version: int) -> SubscriptionStore:
+        """Add the next version."""
+        return SubscriptionStore((*self._sets, changes.commit(self.latest.version + 1, snapshot_version)))
+
+    def advance(self, version: int, state: State, error: str | None = None) -> SubscriptionStore:
+        """Take over a state that the session reported (``QueryStateChanged``).
+
+        A set that gets into force makes the older ones superseded: they are dropped.
+        """
+        changed = [replace(s, state=state, error=error or s.error) if s.version == version else s for s in self._sets]
+        if state in ACTIVE_STATES:
+            changed = [s for s in changed if s.version >= version]
+        return SubscriptionStore(changed)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Write all sets as JSON, oldest first."""
+        return [s.to_json() for s in self._sets]
+
+    @classmethod
+    def from_json(cls, body: Iterable[Mapping[str, Any]]) -> SubscriptionStore:
+        """Read what ``to_json`` wrote; an incomplete bootstrap begins anew, as it does after a restart."""
+        found = [SubscriptionSet.from_json(s) for s in body]
+        return cls(replace(s, state=State.PENDING) if s.state is State.BOOTSTRAPPING else s for s in found)
 
 
-def active_set(sets: Sequence[SubscriptionSet]) -> SubscriptionSet:
-    """Find the newest set that is in force: complete, or waiting only for its MARK."""
-    in_force = [s for s in sets if s.state in (_T.COMPLETE, _T.AWAITING_MARK)]
-    return max(in_force, key=lambda s: s.version, default=SubscriptionSet())
-
-
-def pending_sets(sets: Sequence[SubscriptionSet]) -> list[SubscriptionSet]:
-    """List the sets that still have to be sent, oldest first."""
-    waiting = [s for s in sets if s.state in (_T.PENDING, _T.BOOTSTRAPPING)]
-    return sorted(waiting, key=lambda s: s.version)
-
-
-def advance(
-    sets: Sequence[SubscriptionSet], version: int, state: SetState, error: str | None = None
-) -> list[SubscriptionSet]:
-    """Move one set of several; a set that completes supersedes the older ones, which are then dropped."""
-    moved = [s.moved(state, error) if s.version == version else s for s in sets]
-    if state is _T.COMPLETE:
-        moved = [s for s in moved if s.version >= version]
-    return moved
+def unique_ids(prefix: int) -> Iterator[str]:
+    """Make subscription ids: 24 hexadecimal digits each, of a number (16 digits) given and a counter."""
+    return (f"{prefix:016x}{n:08x}" for n in itertools.count(1))
