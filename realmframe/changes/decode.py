@@ -74,6 +74,8 @@ def decode_columns(
             pos = BAD_OPCODE if code > 13 else NO_ROOM
             break
         table, pos = read_string_index(pos, end, strings)
+        if pos < 0:
+            break
         small[_OP, n] = code
         medium[_TABLE, n] = table
         wide[_PATH_START, n] = steps
@@ -95,6 +97,8 @@ def decode_columns(
         value_type, high, low, target, link_type, aux, aux2, pos = _members(
             pos, end, base, strings, code, last_is_index
         )
+        if pos < 0:
+            break
         medium[_FIELD, n] = field
         medium[_PATH_LEN, n] = length
         small[_VALUE_TYPE, n] = value_type
@@ -189,6 +193,8 @@ def _schema_row(pos: int, end: int, strings: int, code: int, n: int, small: Any,
             target, pos = read_string_index(pos, end, strings)
         if collection == 2:
             link_type, pos = read_type(pos, end)
+    if pos < 0:
+        return pos
     small[_KEY_TYPE, n] = _NO
     small[_VALUE_TYPE, n] = kind
     small[_LINK_TYPE, n] = link_type

@@ -7,11 +7,13 @@ holds the arrays.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 
@@ -21,13 +23,23 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that compiled code can call; its first argument is numba's own."""
-    made: Callable[..., Any] = intrinsic(function)
-    return made
+def _instruction(interpreted: Callable[[int], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function that compiled code can call; its first argument is numba's own.
+
+    With ``NUMBA_DISABLE_JIT=1``, for debuggers, coverage and fuzzing, ``interpreted`` stands in for it.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        return interpreted if config.DISABLE_JIT else intrinsic(function)  # type: ignore[attr-defined]
+
+    return decorate
 
 
-@_instruction
+def _bytes_at(address: int, size: int) -> bytes:
+    return ctypes.string_at(int(address), size)
+
+
+@_instruction(lambda at: np.uint8(_bytes_at(at, 1)[0]))
 def byte_at(_context: Any, address: Any) -> Any:
     """Read the byte at an address."""
 
@@ -37,7 +49,7 @@ def byte_at(_context: Any, address: Any) -> Any:
     return types.uint8(types.int64), generate
 
 
-@_instruction
+@_instruction(lambda at: np.frombuffer(_bytes_at(at, 8), "<i8")[0])
 def word_at(_context: Any, address: Any) -> Any:
     """Read the eight bytes at an address, least significant first."""
 
@@ -48,7 +60,7 @@ def word_at(_context: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@_instruction
+@_instruction(lambda at: np.int64(np.frombuffer(_bytes_at(at, 8), ">i8")[0]))
 def reversed_word_at(_context: Any, address: Any) -> Any:
     """Read the eight bytes at an address, most significant first."""
 
