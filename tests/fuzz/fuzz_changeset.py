@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the changeset decoder: any bytes give a changeset or one error with an offset.
 
-Run ``python tests/fuzz/fuzz_changeset.py [CORPUS...] [libFuzzer options]``. The kernels run uncompiled, so that the fuzzer
-sees which branches it takes.
+Run ``python tests/fuzz/fuzz_changeset.py [CORPUS...] [libFuzzer options]``. The kernels run uncompiled, so that the
+fuzzer sees which branches it takes.
 """
 
 from __future__ import annotations

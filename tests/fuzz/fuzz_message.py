@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the message parsers: any bytes give a message or one error with an offset.
 
-Run ``python tests/fuzz/fuzz_message.py [CORPUS...] [libFuzzer options]``. The first byte picks side, protocol version and
-kind of sync; the rest is the message.
+Run ``python tests/fuzz/fuzz_message.py [CORPUS...] [libFuzzer options]``. The first byte picks side, protocol
+version and kind of sync; the rest is the message.
 """
 
 from __future__ import annotations
