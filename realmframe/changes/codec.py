@@ -8,7 +8,7 @@ limit of the target's width. Any bytes give a changeset or one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -125,40 +125,54 @@ def concat(changesets: Sequence[Changeset]) -> Changeset:
     parts = [c for c in changesets if len(c)]
     if len(parts) <= 1:
         return parts[0] if parts else Changeset.empty()
-    heap = np.concatenate([c.heap for c in parts])
-    bases = np.cumsum([0, *(len(c.heap) for c in parts)])
-    start = np.concatenate([c.string_start + base for c, base in zip(parts, bases, strict=False)])
+    heap, bases = _end_to_end([c.heap for c in parts], [id(c.heap) for c in parts])
+    start = np.concatenate([c.string_start + base for c, base in zip(parts, bases, strict=True)])
     size = np.concatenate([c.string_len for c in parts])
-    place, count = _number_strings(heap, start, size)
-    first = np.full(count, len(place))
-    np.minimum.at(first, place, np.arange(len(place)))
-    offsets = np.cumsum([0, *(len(c.string_start) for c in parts)])
-    maps = [place[offsets[i] : offsets[i + 1]] for i in range(len(parts))]
-    steps = np.cumsum([0, *(len(c.path) for c in parts)])
-    renumbered = [_renumber(c, m, int(b), int(s)) for c, m, b, s in zip(parts, maps, bases, steps, strict=False)]
-    columns: dict[str, Any] = {}
-    for name in (*COLUMNS, "path", "path_is_key"):
+    number, count = _number_strings(heap, start, size)
+    # Numbers are given in order of appearance, so each stands first where it exceeds all before it.
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(number), prepend=-1)) if count else np.empty(0, np.int64)
+    # The keys in a path are numbers of a string table, so two parts share a path only if they share the table.
+    owners = [(id(c.path), id(c.path_is_key), id(c.string_start)) for c in parts]
+    path, steps = _end_to_end([c.path for c in parts], owners)
+    path_is_key, _ = _end_to_end([c.path_is_key for c in parts], owners)
+    columns: dict[str, Any] = {"path": path, "path_is_key": path_is_key}
+    renumbered, offset = [], 0
+    for c, base, step in zip(parts, bases, steps, strict=True):
+        names = number[offset : offset + len(c.string_start)]
+        offset += len(names)
+        renumbered.append(_renumber(c, names, base, step))
+        if len(names) and len(c.path):
+            part = slice(step, step + len(c.path))
+            path[part] = np.where(c.path_is_key, names[np.where(c.path_is_key, c.path, 0)], c.path)
+    for name in COLUMNS:
         columns[name] = np.concatenate([r[name] for r in renumbered])
     return Changeset(**columns, string_start=start[first], string_len=size[first], heap=heap)
 
 
-def _renumber(c: Changeset, strings: Array, base: int, steps: int) -> dict[str, Any]:
+def _end_to_end(arrays: Sequence[Array], owners: Sequence[Hashable]) -> tuple[Array, list[int]]:
+    """Join arrays, and tell where each begins; what an owner brought already is not repeated."""
+    begins: dict[Hashable, int] = {}
+    kept, length = [], 0
+    for owner, array in zip(owners, arrays, strict=True):
+        if owner not in begins:
+            begins[owner] = length
+            kept.append(array)
+            length += len(array)
+    return np.concatenate(kept), [begins[owner] for owner in owners]
+
+
+def _renumber(c: Changeset, names: Array, base: int, steps: int) -> dict[str, Any]:
+    """Give the columns that differ, and those that do not: string ``i`` is ``names[i]``, heap and path are moved."""
     columns: dict[str, Any] = {name: getattr(c, name) for name in COLUMNS}
-    if len(strings):
+    if len(names):
         for name in ("table", "field", "link_table"):
             index = columns[name]
-            columns[name] = np.where(index >= 0, strings[np.maximum(index, 0)], -1).astype(np.int32)
+            columns[name] = np.where(index >= 0, names[np.maximum(index, 0)], -1).astype(np.int32)
         named = c.key_type == 3
-        columns["key_lo"] = np.where(named, strings[np.where(named, c.key_lo, 0)], c.key_lo)
+        columns["key_lo"] = np.where(named, names[np.where(named, c.key_lo, 0)], c.key_lo)
         linked = (c.value_type == 9) & (c.link_type == 3) & (c.op != 6)
-        low = np.where(linked, strings[np.where(linked, c.value_lo, 0)], c.value_lo)
-        columns["value_lo"] = low
-        keys = c.path_is_key
-        columns["path"] = np.where(keys, strings[np.where(keys, c.path, 0)], c.path)
-    else:
-        columns["path"] = c.path
+        columns["value_lo"] = np.where(linked, names[np.where(linked, c.value_lo, 0)], c.value_lo)
     inline = ((c.value_type == 3) | (c.value_type == 4)) & (c.op > 1) & (c.op != 6)
     columns["value_hi"] = np.where(inline, c.value_hi + base, c.value_hi)
     columns["path_start"] = c.path_start + steps
-    columns["path_is_key"] = c.path_is_key
     return columns

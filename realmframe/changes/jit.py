@@ -18,8 +18,11 @@ from numba.extending import intrinsic
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function on its first call, for the types of that call."""
-    compiled: Callable[..., Any] = njit(cache=True, nogil=True)(function)
+    """Compile a function on its first call, for the types of that call; kept on disk where a folder can be written."""
+    try:
+        compiled: Callable[..., Any] = njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside the module nor in the user's cache folder
+        compiled = njit(nogil=True)(function)
     return compiled
 
 

@@ -202,3 +202,32 @@ def test_concat_of_one_is_itself() -> None:
     """Nothing is copied where there is nothing to join."""
     changeset = Changeset.from_instructions([ins.EraseTable("T")])
     assert concat([Changeset.empty(), changeset]) is changeset
+
+
+def test_concat_of_rows_taken_from_one_changeset_shares() -> None:
+    """Rows that share heap, strings and paths are joined without copying those."""
+    rows = [ins.AddInteger("T", "key", "f", ("k", i), i) for i in range(6)]
+    whole = Changeset.decode(Changeset.from_instructions(rows).encode())
+    joined = concat([whole.take(np.array([4, 5])), whole.take(np.array([0])), whole.take(np.array([2, 1]))])
+    assert joined.instructions() == [rows[i] for i in (4, 5, 0, 2, 1)]
+    assert len(joined.heap) == len(whole.heap)
+    assert len(joined.path) == len(whole.path)
+    assert joined.strings == whole.strings
+    assert whole.instructions() == rows
+
+
+def test_kernels_compile_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder for compiled code can be written, kernels are compiled all the same."""
+    from realmframe.changes import jit
+
+    asked: list[dict[str, bool]] = []
+
+    def njit(**options: bool) -> Any:
+        asked.append(options)
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(jit, "njit", njit)
+    assert jit.kernel(len)([1]) == 1
+    assert asked == [{"cache": True, "nogil": True}, {"nogil": True}]
