@@ -135,6 +135,11 @@ class AppServices:
         self._client = None
 
     @property
+    def is_located(self) -> bool:
+        """Whether the server has been asked in this process."""
+        return self._location is not None
+
+    @property
     def default_location(self) -> Location:
         """What is assumed until the server has been asked."""
         return Location(self.base_url, self._route(websocket_url(self.base_url)))

@@ -1,0 +1,360 @@
+"""One websocket of one user, kept open for all their realms: sockets, clock and tokens for ``session.ClientConnection``.
+
+The machine says when to open and close (``OpenConnection``, ``CloseConnection``); this module opens with a token that is
+good, tells the machine how it went, carries bytes both ways, and hands every event with a session number to that
+session. Everything here runs in the sync thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import httpx_ws
+
+from realmframe.client.loop import sync_loop
+from realmframe.client.transport import map_fault
+from realmframe.errors import AuthError, NetworkError, RealmError, RemoteProtocolError
+from realmframe.session import (
+    ClientConnection,
+    Timeouts,
+)
+from realmframe.session import events as ev
+from realmframe.session.rules import CONNECT_FAILED, CONNECT_TIMEOUT, LOST, Ending, after_close, after_status
+from realmframe.wire import MAX_VERSION, Dialect, parse_subprotocol, subprotocols
+
+if TYPE_CHECKING:
+    from realmframe.client.app import App
+    from realmframe.client.sync import SyncSession
+
+log: Final = logging.getLogger("realmframe.client")
+
+#: Session numbers are never used twice in a process.
+_NUMBERS: Final = itertools.count(1)
+#: Bytes asked of the socket at a time, and of the machine.
+_READ_BYTES: Final = 1 << 20
+_WRITE_BYTES: Final = 1 << 20
+
+
+class Connection:
+    """A connection of one user in one sync mode.
+
+    Parameters
+    ----------
+    app : App
+    user_id : str
+    flexible : bool
+    """
+
+    def __init__(self, app: App, user_id: str, flexible: bool) -> None:
+        self.app = app
+        self.user_id = user_id
+        self.flexible = flexible
+        self.sessions: dict[int, SyncSession] = {}
+        self.last_error: RealmError | None = None
+        t = app.sync_timeouts
+        self.machine = ClientConnection(
+            Dialect(MAX_VERSION, flexible),
+            random=random.Random(),  # noqa: S311 - jitter
+            timeouts=Timeouts(
+                connect=t.connect,
+                connection_linger=t.connection_linger,
+                ping_keep_alive_period=t.ping_keep_alive_period,
+                pong_keep_alive_timeout=t.pong_keep_alive_timeout,
+                fast_reconnect_limit=t.fast_reconnect_limit,
+            ),
+            numbers=_NUMBERS,
+        )
+        self._task: asyncio.Task[None] | None = None
+        self._generation = 0
+        self._writable = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
+        self._stale_token: str | None = None
+        self._ask_location = False
+        self._was_open = False
+
+    @property
+    def state(self) -> str:
+        """``disconnected``, ``connecting`` or ``connected``."""
+        return str(self.machine.state)
+
+    # ------------------------------------------------------------------ the machine
+
+    def pump(self) -> None:
+        """Act on what the machine says; call after any call into it."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while events := self.machine.events():
+                for event in events:
+                    self._act(event)
+        finally:
+            self._pumping = False
+        self._writable.set()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.machine.deadline()
+        if due is not None:
+            delay = max(0.0, due - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._timer = None
+        self.machine.on_deadline(time.monotonic())
+        self.pump()
+
+    def _act(self, event: Any) -> None:
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+            return
+        session = self.sessions.get(getattr(event, "session", 0))
+        if session is not None:
+            session.handle(event)
+
+    # ------------------------------------------------------------------ what it says
+
+    def _on_open(self, _event: ev.OpenConnection) -> None:
+        self._drop()
+        self._generation += 1
+        self._task = sync_loop().spawn(self._serve(self._generation), f"realmframe-websocket-{self.app.id}")
+
+    def _on_close(self, event: ev.CloseConnection) -> None:
+        log.info("app %s: websocket dropped: %s", self.app.id, event.reason)
+        self._generation += 1
+        self._drop()
+
+    def _on_state(self, event: ev.ConnectionStateChanged) -> None:
+        if event.state == "connected":
+            self.last_error = None
+        for session in list(self.sessions.values()):
+            session.connection_changed(str(event.state))
+
+    def _on_error(self, event: ev.ConnectionError) -> None:
+        follow = _FOLLOW_UPS.get(event.follow_up)
+        if follow is not None:
+            follow(self, event)
+        for session in list(self.sessions.values()):
+            session.connection_failed(event, self.last_error)
+
+    def _on_failure(self, event: ev.ProtocolFailure) -> None:
+        log.warning("app %s: the server broke the protocol: %s", self.app.id, event.error.message)
+        for session in list(self.sessions.values()):
+            if event.session in (0, session.number):
+                session.protocol_failed(event.error)
+
+    def _on_log(self, event: ev.ServerLog) -> None:
+        log.log(_LEVELS.get(event.level, logging.INFO), "app %s: server: %s", self.app.id, event.message)
+
+    # ------------------------------------------------------------------ following up
+
+    def refresh_user(self, _event: object = None) -> None:
+        """Get a new access token, then connect at once."""
+        user = self.app.metadata.get(self.user_id)
+        self._stale_token = user.access_token if user else None
+        sync_loop().spawn(self._refresh_then_reconnect(), "realmframe-refresh")
+
+    def refresh_location(self, _event: object = None) -> None:
+        """Ask where the app is and get a new token, then connect at once."""
+        self._ask_location = True
+        self.refresh_user()
+
+    def log_out(self, _event: object = None) -> None:
+        """Log the user out here."""
+        self.app.expel(self.user_id)
+
+    async def _refresh_then_reconnect(self) -> None:
+        with contextlib.suppress(RealmError):
+            await self._address()
+        self.machine.reconnect(time.monotonic())
+        self.pump()
+
+    # ------------------------------------------------------------------ the socket
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _address(self) -> str:
+        """Give the URL to open, with a token that is good as far as can be known."""
+        services = self.app.services
+        if self._ask_location:
+            await services.location(refresh=True)
+            self._ask_location = False
+        try:
+            token = await self.app.access_token(self.user_id, stale=self._stale_token)
+            self._stale_token = None
+        except AuthError:
+            raise
+        except RealmError as fault:
+            # The old token may still do; the server says so if not.
+            record = self.app.metadata.get(self.user_id)
+            if record is None or not record.access_token:
+                raise
+            log.info("app %s: the token could not be refreshed: %s", self.app.id, fault.message)
+            self.last_error = fault
+            token = record.access_token
+        route = services.known_location.sync_route
+        return f"{route}{'&' if '?' in route else '?'}baas_at={token}"
+
+    async def _serve(self, generation: int) -> None:
+        """Open a websocket and carry bytes until it ends; tell the machine how."""
+        ending = await self._run(generation)
+        if generation == self._generation:
+            self._task = None
+            self.machine.closed(ending, time.monotonic())
+            self.pump()
+
+    async def _run(self, generation: int) -> Ending:
+        limit = self.app.sync_timeouts.connect
+        where = self.app.base_url
+        opened = False
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout(limit):
+                    url = await self._address()
+                    where = url.partition("?")[0]
+                    client = await stack.enter_async_context(httpx.AsyncClient(timeout=limit, trust_env=False))
+                    opening = httpx_ws.aconnect_ws(
+                        url,
+                        client,
+                        max_message_size_bytes=_READ_BYTES,
+                        keepalive_ping_interval_seconds=None,
+                        subprotocols=list(subprotocols(self.flexible)),
+                    )
+                    socket = await stack.enter_async_context(opening)
+                dialect = parse_subprotocol(socket.subprotocol or "")
+                if dialect is None or dialect.flexible is not self.flexible:
+                    raise RemoteProtocolError(
+                        f"The server at {where} answered with the subprotocol {socket.subprotocol!r}.",
+                        hint="It speaks no version of Device Sync that this client does.",
+                    )
+                opened = self._was_open = True
+                return await self._carry(socket, dialect, generation)
+        except Exception as error:
+            return self._ended(_first(error), where, opened, limit)
+
+    def _ended(self, fault: BaseException, where: str, opened: bool, limit: float) -> Ending:
+        """Remember what went wrong and say what it means."""
+        if isinstance(fault, httpx_ws.WebSocketUpgradeError):
+            status = fault.response.status_code
+            self.last_error = NetworkError(
+                f"The server at {where} refused the websocket with HTTP {status}.",
+                hint="Is base_url an App Services server, and does the app exist?",
+            )
+            return after_status(status, is_verified=self.app.services.is_located or self._was_open)
+        if isinstance(fault, httpx_ws.WebSocketDisconnect):
+            said = f"{fault.code} {fault.reason}".strip()
+            self.last_error = NetworkError(
+                f"The server at {where} closed the websocket ({said}).", hint="Sync connects again by itself."
+            )
+            return after_close(fault.code, fault.reason)
+        if isinstance(fault, AuthError):
+            self.last_error = fault
+            return after_status(403, is_verified=True)
+        self.last_error = fault if isinstance(fault, RealmError) else _network_error(fault, where, opened, limit)
+        log.info("app %s: websocket: %s", self.app.id, self.last_error.message)
+        if opened:
+            return LOST
+        return CONNECT_TIMEOUT if isinstance(fault, TimeoutError) else CONNECT_FAILED
+
+    async def _carry(self, socket: httpx_ws.AsyncWebSocketSession, dialect: Dialect, generation: int) -> Ending:
+        self.machine.opened(time.monotonic(), dialect)
+        self.pump()
+        writer = asyncio.create_task(self._write(socket))
+        try:
+            while generation == self._generation:
+                reading = asyncio.ensure_future(socket.receive_bytes())
+                await asyncio.wait({reading, writer}, return_when=asyncio.FIRST_COMPLETED)
+                if writer.done():
+                    reading.cancel()
+                    writer.result()
+                    return LOST
+                self.machine.receive(bytes(reading.result()), time.monotonic())
+                self.pump()
+            return LOST
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await writer
+
+    async def _write(self, socket: httpx_ws.AsyncWebSocketSession) -> None:
+        while True:
+            while messages := self.machine.data_to_send(_WRITE_BYTES):
+                for message in messages:
+                    await socket.send_bytes(message)
+            self._writable.clear()
+            # Events that sending caused (a query that went out) wait for nobody else to look.
+            self._pump_later()
+            await self._writable.wait()
+
+    def _pump_later(self) -> None:
+        events = self.machine.events()
+        for event in events:
+            self._act(event)
+        self._arm()
+
+    async def close(self) -> None:
+        """Drop the socket and forget the timers."""
+        self._generation += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def _first(fault: BaseException) -> BaseException:
+    """Take the first error out of a group, however deep."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
+
+
+def _network_error(fault: BaseException, where: str, opened: bool, limit: float) -> RealmError:
+    if isinstance(fault, httpx_ws.WebSocketNetworkError):
+        return NetworkError(f"The connection to {where} was lost.", hint="Sync connects again by itself.")
+    return map_fault(fault, where, None if opened else limit)
+
+
+_LEVELS: Final[Mapping[str, int]] = {
+    "fatal": logging.ERROR,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG,
+}
+
+_HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
+    ev.OpenConnection: Connection._on_open,
+    ev.CloseConnection: Connection._on_close,
+    ev.ConnectionStateChanged: Connection._on_state,
+    ev.ConnectionError: Connection._on_error,
+    ev.ProtocolFailure: Connection._on_failure,
+    ev.ServerLog: Connection._on_log,
+}
+
+#: What the owner does about a connection that failed; the rest the machine does by itself.
+_FOLLOW_UPS: Final[dict[ev.FollowUp, Callable[[Connection, object], None]]] = {
+    ev.FollowUp.REFRESH_USER: Connection.refresh_user,
+    ev.FollowUp.REFRESH_LOCATION: Connection.refresh_location,
+    ev.FollowUp.LOG_OUT: Connection.log_out,
+}

@@ -1,0 +1,269 @@
+"""A write transaction: many calls, one changeset, one commit.
+
+Each call makes a columnar changeset against the state that the calls before it left, so a transaction reads its own
+writes. Nothing is on disk until it ends; an exception drops all of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from realmframe.changes import Changeset, concat
+from realmframe.changes import instructions as ins
+from realmframe.errors import ClosedError, UsageError, WriteError
+from realmframe.frames import FrameStatus, LiveFrames, changes_for, editable, frame_to_arrow
+from realmframe.frames.arrow import records_to_tables
+from realmframe.model import ClassKind, Collection, Key, ObjectSchema, PropertyType, Schema
+from realmframe.query import parse
+from realmframe.store import Snapshot, apply, erase_changeset, upsert_changeset
+
+#: The protocol's clock starts here.
+EPOCH: Final = dt.datetime(2015, 1, 1, tzinfo=dt.UTC)
+
+
+class _Pinned:
+    """A snapshot as the source of frames."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def status(self) -> FrameStatus:
+        return FrameStatus(self.snapshot.version, synced=False)
+
+
+class Transaction:
+    """What is written together; made by ``with realm.write() as tx:``.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        The state that it starts from.
+    shown : Snapshot
+        The state that the realm's frames show: masks refer to its rows.
+    check : callable
+        Raises NoSubscriptionForWriteError for a class that cannot be written to.
+    """
+
+    def __init__(self, snapshot: Snapshot, shown: Snapshot, check: Callable[[str], None]) -> None:
+        self._snapshot = snapshot
+        self._shown = shown
+        self._check = check
+        self._done: list[Changeset] = []
+        self._waiting: list[Changeset] = []
+        self._edits: dict[str, tuple[Any, Any]] = {}
+        self._open = True
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state with what was written so far."""
+        self._need_open()
+        for changeset in self._waiting:
+            self._snapshot = apply(self._snapshot, changeset).snapshot
+        self._waiting.clear()
+        return self._snapshot
+
+    @property
+    def schema(self) -> Schema:
+        """The classes that can be written."""
+        return self._snapshot.schema
+
+    def frame(self, class_name: str) -> Any:
+        """Give an ordinary frame of a class to edit; when the transaction ends, the difference is written.
+
+        Only what differs is: fields that changed, rows that were added or dropped. Asking again gives the same frame.
+        """
+        self._class(class_name)
+        if class_name not in self._edits:
+            live = LiveFrames(_Pinned(self.snapshot))[class_name]
+            before = editable(live)
+            self._edits[class_name] = (before, editable(live).copy())
+        return self._edits[class_name][1]
+
+    # ------------------------------------------------------------------ writing
+
+    def create(self, class_name: str, values: Any) -> None:
+        """Create one object (a dict) or many (a list of dicts, DataFrame, Arrow table).
+
+        Raises
+        ------
+        WriteError
+            If an object with this key exists, or a value does not fit.
+        """
+        self._records(class_name, values, "create")
+
+    def upsert(self, class_name: str, values: Any) -> None:
+        """Create objects, or change the fields given of those that exist (a dict, list of dicts, DataFrame, Arrow table)."""
+        self._records(class_name, values, "upsert")
+
+    def _records(self, class_name: str, values: Any, mode: str) -> None:
+        cls = self._class(class_name)
+        for table in records_to_tables(values, cls, self.schema):
+            self._put(upsert_changeset(self.snapshot, class_name, table, mode=mode))
+
+    def update(self, class_name: str, which: Any = None, *args: Any, **values: Any) -> int:
+        """Set fields of all objects that match.
+
+        Parameters
+        ----------
+        class_name : str
+        which : str, mask, key or sequence of keys
+            A query (with ``$0``... from `args`), a boolean mask over the realm's frame, or keys; None is all.
+        **values
+            New value of each field.
+
+        Returns
+        -------
+        int
+            How many objects matched.
+        """
+        cls = self._class(class_name)
+        if not values:
+            raise WriteError(f"tx.update({class_name!r}, ...) names no field.", hint="Write dep_delay=0.0.")
+        rows = self._rows(cls, which, args)
+        if len(rows) == 0:
+            return 0
+        keys = self.snapshot.table(class_name).keys()
+        key_name = self._key_name(cls)
+        if key_name in values:
+            raise WriteError(f"{class_name}.{key_name} is the primary key and cannot be changed.")
+        one = frame_to_arrow({key_name: keys[int(rows[0])].as_py(), **values}, cls, self.schema)
+        same = pa.array(np.zeros(len(rows), np.int64))
+        columns = {name: one[name].take(same) for name in values}
+        table = pa.table({key_name: keys.take(pa.array(rows)), **columns})
+        self._put(upsert_changeset(self.snapshot, class_name, table, mode="upsert"))
+        return len(rows)
+
+    def increment(self, class_name: str, key: Key, field: str, amount: int = 1) -> None:
+        """Add to an integer, so that increments on several devices add up."""
+        cls = self._class(class_name)
+        prop = cls.properties.get(field)
+        if prop is None or prop.type is not PropertyType.INT or prop.collection is not Collection.SINGLE:
+            raise WriteError(f"{class_name}.{field} is no integer that could be incremented.")
+        if field == cls.primary_key:
+            raise WriteError(f"{class_name}.{field} is the primary key and cannot be changed.")
+        row = int(self.snapshot.find(class_name, [key])[0])
+        if row < 0:
+            raise WriteError(f"{class_name} has no object with the key {key!r}.")
+        if self.snapshot.column(class_name, field)[row].as_py() is None:
+            raise WriteError(
+                f"{class_name}.{field} of {key!r} is null and cannot be incremented.", hint="Set it first."
+            )
+        self._put(Changeset.from_instructions([ins.AddInteger(class_name, key, field, (), int(amount))]))
+
+    def delete(self, class_name: str, which: Any = None, *args: Any) -> int:
+        """Delete all objects that match; `which` as in :meth:`update`. Return how many."""
+        cls = self._class(class_name)
+        rows = self._rows(cls, which, args)
+        if len(rows):
+            self._put(erase_changeset(self.snapshot, class_name, rows))
+        return len(rows)
+
+    # ------------------------------------------------------------------ the end
+
+    def finish(self) -> Changeset | None:
+        """Give everything written as one changeset, None if nothing was; the transaction is over."""
+        self._need_open()
+        for class_name, (before, edited) in self._edits.items():
+            self._write_difference(class_name, before, edited)
+        self._open = False
+        parts = [c for c in self._done if len(c)]
+        if not parts:
+            return None
+        return parts[0] if len(parts) == 1 else concat(parts)
+
+    def abandon(self) -> None:
+        """Drop everything."""
+        self._open = False
+        self._done.clear()
+        self._waiting.clear()
+
+    def _write_difference(self, class_name: str, before: Any, edited: Any) -> None:
+        cls = self.schema[class_name]
+        difference = changes_for(before, edited, cls, self.schema)
+        if difference.inserted.num_rows:
+            self._put(upsert_changeset(self.snapshot, class_name, difference.inserted, mode="create"))
+        for table in difference.modified.values():
+            self._put(upsert_changeset(self.snapshot, class_name, table, mode="upsert"))
+        if len(difference.deleted):
+            keys = difference.deleted.to_pylist()
+            rows = self.snapshot.find(class_name, keys)
+            self._put(erase_changeset(self.snapshot, class_name, rows[rows >= 0]))
+
+    # ------------------------------------------------------------------ helpers
+
+    def _need_open(self) -> None:
+        if not self._open:
+            raise ClosedError("The transaction has ended.", hint="Open another with `with realm.write() as tx:`.")
+
+    def _put(self, changeset: Changeset) -> None:
+        if len(changeset):
+            self._done.append(changeset)
+            self._waiting.append(changeset)
+
+    def _class(self, class_name: str) -> ObjectSchema:
+        self._need_open()
+        cls = self.schema.get(class_name)
+        if cls is None:
+            raise WriteError(
+                f"The realm has no class {class_name!r}.", hint=f"It has {', '.join(self.schema) or 'none yet'}."
+            )
+        if cls.kind is ClassKind.EMBEDDED:
+            raise WriteError(f"{class_name} is embedded: its objects are written inside others.")
+        self._check(class_name)
+        return cls
+
+    def _key_name(self, cls: ObjectSchema) -> str:
+        if cls.primary_key is None:
+            raise WriteError(f"{cls.name} has no primary key, so its objects cannot be named.")
+        return cls.primary_key
+
+    def _rows(self, cls: ObjectSchema, which: Any, args: Sequence[Any]) -> np.ndarray[Any, Any]:
+        """Find row positions in the transaction's state."""
+        snapshot = self.snapshot
+        if which is None:
+            return np.arange(snapshot.num_rows(cls.name), dtype=np.int64)
+        if isinstance(which, str) and (cls.primary_key is None or not _is_key(snapshot, cls, which)):
+            return np.asarray(parse(which, *args).bind(snapshot.schema, cls.name).rows(snapshot), np.int64)
+        mask = _mask(which)
+        if mask is not None:
+            shown = self._shown.table(cls.name)
+            if len(mask) != len(shown):
+                raise UsageError(
+                    f"The mask has {len(mask)} rows, but the frame of {cls.name} has {len(shown)}.",
+                    hint="Make it from the live frame, realm[...].",
+                )
+            keys = shown.keys().take(pa.array(np.flatnonzero(mask))).to_pylist()
+        else:
+            several = isinstance(which, Iterable) and not isinstance(which, str | bytes | Mapping)
+            keys = list(which) if several else [which]
+        rows = snapshot.find(cls.name, keys)
+        return np.asarray(rows[rows >= 0], np.int64)
+
+
+def _is_key(snapshot: Snapshot, cls: ObjectSchema, text: str) -> bool:
+    """Tell whether a string is meant as a key: only if an object of a class with string keys has it."""
+    key = cls.key_property
+    return key is not None and key.type is PropertyType.STRING and int(snapshot.find(cls.name, [text])[0]) >= 0
+
+
+def _mask(which: Any) -> np.ndarray[Any, Any] | None:
+    """Take a boolean array, Series or Arrow array; None if it is no mask."""
+    kind = getattr(which, "dtype", getattr(which, "type", None))
+    if kind is None or "bool" not in str(kind):
+        return None
+    if isinstance(which, pa.Array | pa.ChunkedArray):
+        return np.asarray(which.fill_null(False).to_numpy(zero_copy_only=False), bool)
+    fill = getattr(which, "fillna", None)
+    return np.asarray((fill(False) if fill is not None else which), bool)
+
+
+def timestamp_now(clock: Callable[[], float]) -> int:
+    """Give the protocol's time of now: milliseconds since 2015-01-01 UTC."""
+    return int((clock() - EPOCH.timestamp()) * 1000)
