@@ -46,10 +46,11 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
     BadChangesetError
         With the offset of the instruction at fault.
     """
-    buf = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    # The kernel reads by address, so the bytes have to lie together.
+    buf = np.frombuffer(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data, np.uint8)
     if len(buf) == 0:
         return Changeset.empty()
-    rows, steps, strings = len(buf) // _TYPICAL + 16, len(buf) // 64 + 16, len(buf) // 32 + 16
+    rows, steps, strings = len(buf) // _TYPICAL + 16, len(buf) // 64 + 16, len(buf) // 16 + 16
     while True:
         blocks = {dtype: np.empty((len(names), rows), dtype) for dtype, names in BLOCKS.items()}
         path, is_key = np.empty(steps, np.int64), np.empty(steps, np.bool_)

@@ -221,22 +221,25 @@ def number_strings(buf: Any, start: Any, size: Any, slots: Any, number: Any, bud
         for j in range(start[i], start[i] + size[i]):
             hashed = (hashed ^ np.uint64(buf[j])) * np.uint64(1099511628211)
         hashed ^= hashed >> np.uint64(32)
-        slot = np.int64(hashed) & mask
+        # An entry is 31 more bits of the hash and the string: those bits spare most looks at other strings.
+        tag = np.int64((hashed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33))
+        slot = np.int64(hashed & np.uint64(mask))
         found = -1
         while slots[slot] >= 0 and found < 0:
-            other = slots[slot]
             same = 0
-            if size[other] == size[i]:
-                while same < size[i] and buf[start[other] + same] == buf[start[i] + same]:
-                    same += 1
-                if same == size[i]:
-                    found = other
+            if slots[slot] >> 32 == tag:
+                other = slots[slot] & 0xFFFFFFFF
+                if size[other] == size[i]:
+                    while same < size[i] and buf[start[other] + same] == buf[start[i] + same]:
+                        same += 1
+                    if same == size[i]:
+                        found = other
             budget -= 1 + (same >> 3)
             if budget < 0:
                 return -1
             slot = (slot + 1) & mask
         if found < 0:
-            slots[slot] = i
+            slots[slot] = (tag << 32) | i
             number[i] = count
             count += 1
         else:

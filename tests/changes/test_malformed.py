@@ -98,6 +98,13 @@ def test_takes_any_buffer_without_copying(wrap: object) -> None:
     assert np.shares_memory(changeset.heap, np.frombuffer(data, np.uint8))
 
 
+def test_takes_an_array_with_gaps() -> None:
+    """An array whose bytes do not lie together is copied once; everything else holds."""
+    raw = bytes.fromhex(FOO + "0100")
+    gaps = np.repeat(np.frombuffer(raw, np.uint8), 2)[::2]
+    assert Changeset.decode(gaps).instructions() == [EraseTable("Foo")]
+
+
 SHAPES = {
     "shortest instructions": bytes.fromhex("3f000141") + b"\x01\x00" * 200_000,
     "shortest strings": b"".join(
