@@ -1,1 +1,9 @@
-"""store."""
+"""Floor 2: snapshots in memory, files on disk."""
+
+from realmframe.store.apply import Applied, Touched, apply
+from realmframe.store.arrays import values_to_arrow
+from realmframe.store.snapshot import Snapshot
+from realmframe.store.table import Table
+from realmframe.store.types import arrow_type
+
+__all__ = ["Applied", "Snapshot", "Table", "Touched", "apply", "arrow_type", "values_to_arrow"]
