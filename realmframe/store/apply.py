@@ -1,9 +1,10 @@
 """``apply(snapshot, changeset)``: the one path by which anything ever changes a realm.
 
-Rows of a changeset are taken class by class. Where every instruction on an object is a creation, an erasure or an update of
-a plain field, whole columns are applied at once: the last write of the changeset wins. Objects that anything else touches
-(nested paths, collections, counters, an erasure among other instructions) go one instruction at a time, in order. Both
-ways meet in a :class:`~realmframe.store.edit.TableEdit`, which makes a new table that shares what did not change.
+Rows of a changeset are taken class by class. Where every instruction on an object is a creation, an erasure or an
+update of a plain field, whole columns are applied at once: the last write of the changeset wins. Objects that anything
+else touches (nested paths, collections, counters, an erasure among other instructions) go one instruction at a time, in
+order. Both ways meet in a :class:`~realmframe.store.edit.TableEdit`, which makes a new table that shares what did not
+change.
 """
 
 from __future__ import annotations
@@ -298,6 +299,10 @@ _SCHEMA_HANDLERS: Final[dict[type, Callable[..., None]]] = {
 }
 
 
+def _without(chunk: Chunk, name: str) -> Chunk:
+    return Chunk(chunk.ids, chunk.keys, {n: c for n, c in chunk.columns.items() if n != name})
+
+
 def _same_type(left: Property, right: Property) -> bool:
     return (left.type, left.collection, left.target) == (right.type, right.collection, right.target)
 
@@ -306,8 +311,7 @@ def _with_schema(chunk: Chunk, schema: Schema) -> Chunk:
     columns = {}
     for name, cells in chunk.columns.items():
         if cells.prop.type is PropertyType.OBJECT or cells.prop.type is PropertyType.MIXED:
-            fresh = Cells(cells.prop, schema, cells._array, cells._values)
-            columns[name] = fresh
+            columns[name] = cells.with_schema(schema)
         else:
             columns[name] = cells
     return Chunk(chunk.ids, chunk.keys, columns)
@@ -514,8 +518,9 @@ class _Object:
         """Write the primary key, as the real engine does when told to (clients never tell it)."""
         if not isinstance(one, i.Update) or one.path:
             raise ApplyError(f"{one.table}.{one.field} is the primary key and holds nothing else.")
-        check_key(one.value, self._run.cls)
-        self._run.edit.rekey(self._id, one.value)
+        key: Any = one.value
+        check_key(key, self._run.cls)
+        self._run.edit.rekey(self._id, key)
 
     def finish(self) -> None:
         if self._fields is None:

@@ -367,14 +367,7 @@ def _elements(values: Sequence[Any], prop: Property, schema: Schema) -> pa.Array
     for name, inner in target.properties.items():
         filled = [default_value(inner, schema) if v is None else v[name] for v in values]
         column = model_to_arrow(filled, inner, schema)
-        if (
-            column.type == t.WIDE_DATE
-            or inner.type is not PropertyType.DATE
-            or inner.collection is not Collection.SINGLE
-        ):
-            columns.append(column)
-        else:
-            columns.append(column)
+        columns.append(column)
         fields.append(pa.field(name, columns[-1].type))
     mask = pa.array(_mask(values)) if None in values else None
     if not columns:

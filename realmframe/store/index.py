@@ -80,7 +80,7 @@ def _insert(first: Any, second: Any, ids: Any, slots1: Any, slots2: Any, rows: A
 
 @kernel
 def group_keys(first: Any, second: Any, slots: Any, group: Any, leader: Any) -> int:
-    """Number equal keys alike, in order of appearance; ``slots`` is a power of two, filled with -1."""
+    """Give equal keys equal numbers, in order of appearance; ``slots`` is a power of two, filled with -1."""
     mask = np.uint64(len(slots) - 1)
     count = 0
     for i in range(len(first)):

@@ -88,33 +88,35 @@ def encode_value(value: Any) -> bytes:
 
 
 class _Reader:
+    """Takes values off bytes, one after another."""
+
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         found = self._data[self._at : self._at + size]
         if len(found) != size:
             raise CorruptFileError("A mixed value in a realm's file is cut short.")
         self._at += size
         return found
 
-    def _number(self, form: str) -> Any:
-        return struct.unpack(form, self._take(struct.calcsize(form)))
+    def number(self, form: str) -> Any:
+        return struct.unpack(form, self.take(struct.calcsize(form)))
 
-    def _block(self) -> bytes:
-        return self._take(self._number("<I")[0])
+    def block_(self) -> bytes:
+        return self.take(self.number("<I")[0])
 
-    def _string(self) -> str:
-        return self._block().decode("utf-8", "surrogateescape")
+    def string_(self) -> str:
+        return self.block_().decode("utf-8", "surrogateescape")
 
-    def _list(self) -> list[Any]:
-        return [self.value() for _ in range(self._number("<I")[0])]
+    def list_(self) -> list[Any]:
+        return [self.value() for _ in range(self.number("<I")[0])]
 
-    def _dict(self) -> dict[str, Any]:
-        return {self._string(): self.value() for _ in range(self._number("<I")[0])}
+    def dict_(self) -> dict[str, Any]:
+        return {self.string_(): self.value() for _ in range(self.number("<I")[0])}
 
     def value(self) -> Any:
-        tag = self._take(1)[0]
+        tag = self.take(1)[0]
         reader = _READERS.get(tag)
         if reader is None:
             raise CorruptFileError("A mixed value in a realm's file has an unknown type.")
@@ -123,22 +125,22 @@ class _Reader:
 
 _READERS: Final[dict[int, Callable[[Any], Any]]] = {
     0: lambda r: None,
-    1: lambda r: r._number("<q")[0],
-    2: lambda r: bool(r._take(1)[0]),
-    3: lambda r: r._string(),
-    4: lambda r: r._block(),
-    5: lambda r: Timestamp(*r._number("<qi")),
-    6: lambda r: np.uint32(r._number("<I")[0]).view(np.float32),
-    7: lambda r: r._number("<d")[0],
-    8: lambda r: Decimal128.from_bytes(r._take(16)),
-    9: lambda r: Link(r._string(), r.value()),
-    10: lambda r: ObjectId(r._take(12)),
-    11: lambda r: uuid.UUID(bytes=r._take(16)),
-    12: lambda r: GlobalKey(*r._number("<QQ")),
-    13: lambda r: r._list(),
-    14: lambda r: r._dict(),
-    15: lambda r: RealmSet(r._list()),
-    16: lambda r: EmbeddedObject(r._dict()),
+    1: lambda r: r.number("<q")[0],
+    2: lambda r: bool(r.take(1)[0]),
+    3: lambda r: r.string_(),
+    4: lambda r: r.block_(),
+    5: lambda r: Timestamp(*r.number("<qi")),
+    6: lambda r: np.uint32(r.number("<I")[0]).view(np.float32),
+    7: lambda r: r.number("<d")[0],
+    8: lambda r: Decimal128.from_bytes(r.take(16)),
+    9: lambda r: Link(r.string_(), r.value()),
+    10: lambda r: ObjectId(r.take(12)),
+    11: lambda r: uuid.UUID(bytes=r.take(16)),
+    12: lambda r: GlobalKey(*r.number("<QQ")),
+    13: lambda r: r.list_(),
+    14: lambda r: r.dict_(),
+    15: lambda r: RealmSet(r.list_()),
+    16: lambda r: EmbeddedObject(r.dict_()),
 }
 
 

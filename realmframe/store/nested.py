@@ -1,7 +1,7 @@
 """One instruction at a time: what is nested, and whatever else bulk application leaves over.
 
-A :class:`Slot` is a place that holds a value: a field, a list element, a dictionary value. Paths lead from slot to slot;
-the rules of application are those of the real engine (see the notes of the golden vectors).
+A :class:`Slot` is a place that holds a value: a field, a list element, a dictionary value. Paths lead from slot to
+slot; the rules of application are those of the real engine (see the notes of the golden vectors).
 """
 
 from __future__ import annotations
@@ -281,6 +281,8 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is PropertyType.OBJECT):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = self._checked(one.value, element)
+        if isinstance(value, Decimal128) and value.negative and value.to_decimal() == 0:
+            value = Decimal128.from_parts(value.coefficient, value.exponent, False)  # as the real engine's sets do
         if not any(same_element(value, item) for item in items):
             items.append(value)
 

@@ -52,6 +52,15 @@ class Cells:
             return self._values[offset]
         return arrow_to_model(self._array.slice(offset, 1), self.prop, self.schema)[0]
 
+    def with_schema(self, schema: Schema) -> Cells:
+        """Give the same cells under another schema."""
+        return Cells(self.prop, schema, self._array, self._values)
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether only model values are at hand."""
+        return self._array is None
+
     def take(self, offsets: Any) -> Cells:
         """Give some rows."""
         if self._array is None and self._values is not None:
@@ -62,7 +71,7 @@ class Cells:
 def join_cells(parts: Sequence[Cells]) -> Cells:
     """Put cells of one column end to end."""
     first = parts[0]
-    if all(p._values is not None and p._array is None for p in parts):
+    if all(p.is_decoded for p in parts):
         return Cells(first.prop, first.schema, values=[v for p in parts for v in p.values])
     return Cells(first.prop, first.schema, concat_arrays([p.array for p in parts], first.prop))
 

@@ -1,12 +1,13 @@
 """Realm types as Arrow types: two dictionaries and the exceptions.
 
-Scalars have an Arrow type of their own. Collections become lists and maps, embedded objects structs. What Arrow cannot say
-exactly (Mixed, classes that embed themselves, links to objects whose key may be null) travels in one extension type over
-binary, ``realmframe.mixed``, which holds any value.
+Scalars have an Arrow type of their own. Collections become lists and maps, embedded objects structs. What Arrow cannot
+say exactly (Mixed, classes that embed themselves, links to objects whose key may be null) travels in one extension type
+over binary, ``realmframe.mixed``, which holds any value.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import pyarrow as pa
@@ -87,10 +88,9 @@ class GlobalKeyType(_Extension):
 
 def _register() -> None:
     for kind in (MixedType, ObjectIdType, Decimal128Type, GlobalKeyType):
-        try:
+        # PyMongoArrow's own type of the same name and storage is as good.
+        with contextlib.suppress(pa.ArrowKeyError):
             pa.register_extension_type(kind())
-        except pa.ArrowKeyError:
-            pass  # PyMongoArrow's own type of the same name and storage is as good
 
 
 _register()
@@ -124,7 +124,7 @@ def key_type(prop: Property | None) -> pa.DataType:
 
 
 def is_scalar(prop: Property, schema: Schema) -> bool:
-    """Whether a property is one value with an Arrow type of its own (a link counts when its target's key cannot be null)."""
+    """Whether a property is one value with an Arrow type of its own, such as a link to keys that cannot be null."""
     if prop.collection is not Collection.SINGLE or prop.type is PropertyType.MIXED:
         return False
     return prop.type is not PropertyType.OBJECT or is_plain_link(prop, schema)

@@ -1,0 +1,131 @@
+"""Tables as record batches and back: what checkpoints write, and open memory-mapped without copying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from realmframe.errors import CorruptFileError
+from realmframe.model import ObjectSchema, Schema
+from realmframe.store import types as t
+from realmframe.store.index import KeyIndex, arrow_words, key_words
+from realmframe.store.table import Cells, Chunk, Table
+
+ROW_ID: Final = "__row_id__"
+KEY: Final = "__key__"
+
+
+def table_fields(table: Table) -> list[str]:
+    """Name the columns of a table's batches."""
+    return [ROW_ID, KEY, *table.cls.columns]
+
+
+def chunk_to_batch(table: Table, chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
+    """Write one chunk."""
+    arrays = [pa.array(chunk.ids), chunk.keys]
+    for field in list(schema)[2:]:
+        array = chunk.columns[field.name].array
+        arrays.append(_fitted(array, field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _fitted(array: Any, kind: pa.DataType) -> Any:
+    if array.type == kind:
+        return array
+    from realmframe.store.table import widen
+
+    if kind == t.WIDE_DATE and array.type == t.DATE:
+        return widen(array)
+    return array.cast(kind)
+
+
+def batch_schema(table: Table) -> pa.Schema:
+    """Give the Arrow schema of a table's batches; a date column is wide if any of its chunks is."""
+    fields = [pa.field(ROW_ID, pa.int64()), pa.field(KEY, t.key_type(table.cls.key_property))]
+    for name, prop in table.cls.columns.items():
+        kinds = [c.columns[name].array.type for c in table.chunks]
+        kind = t.arrow_type(prop, table.schema)
+        if any(k == t.WIDE_DATE for k in kinds) and kind == t.DATE:
+            kind = t.WIDE_DATE
+        elif kinds:
+            kind = kinds[0] if kind != t.DATE else kind
+        metadata = {"target": prop.target} if prop.target else None
+        fields.append(pa.field(name, kind, metadata=metadata))
+    return pa.schema(fields)
+
+
+def table_to_batches(table: Table) -> list[pa.RecordBatch]:
+    """Write a table, one batch per chunk."""
+    schema = batch_schema(table)
+    return [chunk_to_batch(table, chunk, schema) for chunk in table.chunks]
+
+
+def index_arrays(table: Table) -> dict[str, Any]:
+    """Give the arrays of a table's key index, to be written beside its batches."""
+    index = table.index if table.index.end == table.next_id else table.index.branch(table.next_id)
+    return {"first": index.slots1, "second": index.slots2, "rows": index.rows}
+
+
+def table_from_batches(
+    cls: ObjectSchema,
+    schema: Schema,
+    batches: Sequence[pa.RecordBatch],
+    *,
+    next_id: int | None = None,
+    index: Mapping[str, Any] | None = None,
+) -> Table:
+    """Read what :func:`table_to_batches` wrote; nothing is copied.
+
+    Parameters
+    ----------
+    next_id : int, optional
+        The id of the next row; one more than the highest by default.
+    index : mapping, optional
+        What :func:`index_arrays` gave, memory-mapped or not; built anew without it.
+
+    Raises
+    ------
+    CorruptFileError
+        If a column is missing.
+    """
+    chunks = []
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        names = batch.schema.names
+        missing = [n for n in (ROW_ID, KEY, *cls.columns) if n not in names]
+        if missing:
+            raise CorruptFileError(f"The file of class {cls.name} has no column {missing[0]!r}.")
+        columns = {n: Cells(p, schema, batch.column(n)) for n, p in cls.columns.items()}
+        ids = batch.column(ROW_ID).to_numpy(zero_copy_only=True)
+        chunks.append(Chunk(ids, batch.column(KEY), columns))
+    after = int(chunks[-1].ids[-1]) + 1 if chunks else 0
+    limit = after if next_id is None else max(next_id, after)
+    if index is None:
+        keys = _build_index(cls, chunks)
+    else:
+        rows = index["rows"]
+        keys = KeyIndex(index["first"], index["second"], rows, _used(rows), limit)
+    keys.end = limit
+    return Table(cls, schema, tuple(chunks), keys, limit)
+
+
+def _used(rows: Any) -> int:
+    # An upper bound is enough, and costs nothing: tables are filled to a half at most.
+    return len(rows) // 2
+
+
+def _build_index(cls: ObjectSchema, chunks: Sequence[Chunk]) -> KeyIndex:
+    from realmframe.store.arrays import keys_to_list
+
+    index = KeyIndex.empty()
+    for chunk in chunks:
+        if chunk.keys.null_count:
+            words = key_words(keys_to_list(chunk.keys, cls.key_property))
+        else:
+            words = arrow_words(chunk.keys, cls.key_property)
+        index.insert(*words, np.asarray(chunk.ids))
+    return index
