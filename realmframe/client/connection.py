@@ -1,7 +1,7 @@
-"""One websocket of one user, kept open for all their realms: sockets, clock and tokens for ``session.ClientConnection``.
+"""One websocket of one user, kept open for all their realms: socket, clock and tokens of ``session.ClientConnection``.
 
-The machine says when to open and close (``OpenConnection``, ``CloseConnection``); this module opens with a token that is
-good, tells the machine how it went, carries bytes both ways, and hands every event with a session number to that
+The machine says when to open and close (``OpenConnection``, ``CloseConnection``); this module opens with a token that
+is good, tells the machine how it went, carries bytes both ways, and hands every event with a session number to that
 session. Everything here runs in the sync thread.
 """
 
@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 import httpx_ws
@@ -62,7 +62,7 @@ class Connection:
         t = app.sync_timeouts
         self.machine = ClientConnection(
             Dialect(MAX_VERSION, flexible),
-            random=random.Random(),  # noqa: S311 - jitter
+            random=random.Random(),
             timeouts=Timeouts(
                 connect=t.connect,
                 connection_linger=t.connection_linger,
@@ -117,7 +117,7 @@ class Connection:
         self.pump()
 
     def _act(self, event: Any) -> None:
-        handler = _HANDLERS.get(type(event))
+        handler = self._HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
             return
@@ -144,7 +144,7 @@ class Connection:
             session.connection_changed(str(event.state))
 
     def _on_error(self, event: ev.ConnectionError) -> None:
-        follow = _FOLLOW_UPS.get(event.follow_up)
+        follow = self._FOLLOW_UPS.get(event.follow_up)
         if follow is not None:
             follow(self, event)
         for session in list(self.sessions.values()):
@@ -193,8 +193,10 @@ class Connection:
         """Give the URL to open, with a token that is good as far as can be known."""
         services = self.app.services
         if self._ask_location:
+            self._phase("location")
             await services.location(refresh=True)
             self._ask_location = False
+        self._phase("login")
         try:
             token = await self.app.access_token(self.user_id, stale=self._stale_token)
             self._stale_token = None
@@ -208,8 +210,13 @@ class Connection:
             log.info("app %s: the token could not be refreshed: %s", self.app.id, fault.message)
             self.last_error = fault
             token = record.access_token
+        self._phase("connect")
         route = services.known_location.sync_route
         return f"{route}{'&' if '?' in route else '?'}baas_at={token}"
+
+    def _phase(self, phase: str) -> None:
+        for session in list(self.sessions.values()):
+            session.phase_changed(phase)
 
     async def _serve(self, generation: int) -> None:
         """Open a websocket and carry bytes until it ends; tell the machine how."""
@@ -229,7 +236,7 @@ class Connection:
                     url = await self._address()
                     where = url.partition("?")[0]
                     client = await stack.enter_async_context(httpx.AsyncClient(timeout=limit, trust_env=False))
-                    opening = httpx_ws.aconnect_ws(
+                    opening: Any = httpx_ws.aconnect_ws(
                         url,
                         client,
                         max_message_size_bytes=_READ_BYTES,
@@ -320,6 +327,22 @@ class Connection:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
+    _HANDLERS: ClassVar[dict[type, Callable[[Connection, Any], None]]] = {
+        ev.OpenConnection: _on_open,
+        ev.CloseConnection: _on_close,
+        ev.ConnectionStateChanged: _on_state,
+        ev.ConnectionError: _on_error,
+        ev.ProtocolFailure: _on_failure,
+        ev.ServerLog: _on_log,
+    }
+
+    #: What the owner does about a connection that failed; the rest the machine does by itself.
+    _FOLLOW_UPS: ClassVar[dict[ev.FollowUp, Callable[[Connection, Any], None]]] = {
+        ev.FollowUp.REFRESH_USER: refresh_user,
+        ev.FollowUp.REFRESH_LOCATION: refresh_location,
+        ev.FollowUp.LOG_OUT: log_out,
+    }
+
 
 def _first(fault: BaseException) -> BaseException:
     """Take the first error out of a group, however deep."""
@@ -341,20 +364,4 @@ _LEVELS: Final[Mapping[str, int]] = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
     "trace": logging.DEBUG,
-}
-
-_HANDLERS: Final[dict[type, Callable[[Connection, Any], None]]] = {
-    ev.OpenConnection: Connection._on_open,
-    ev.CloseConnection: Connection._on_close,
-    ev.ConnectionStateChanged: Connection._on_state,
-    ev.ConnectionError: Connection._on_error,
-    ev.ProtocolFailure: Connection._on_failure,
-    ev.ServerLog: Connection._on_log,
-}
-
-#: What the owner does about a connection that failed; the rest the machine does by itself.
-_FOLLOW_UPS: Final[dict[ev.FollowUp, Callable[[Connection, object], None]]] = {
-    ev.FollowUp.REFRESH_USER: Connection.refresh_user,
-    ev.FollowUp.REFRESH_LOCATION: Connection.refresh_location,
-    ev.FollowUp.LOG_OUT: Connection.log_out,
 }

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -246,7 +247,7 @@ class SyncConfiguration:
         **unknown: Any,
     ) -> None:
         _refuse_unknown("SyncConfiguration", unknown, self.__slots__)
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - frozen
+        put = partial(object.__setattr__, self)
         put("user", _user(user))
         put("flexible", _mode(flexible, partition_value))
         put("partition_value", None if isinstance(partition_value, _Unset) else partition_value)
@@ -370,7 +371,7 @@ class Configuration:
             )
         if path is not None and not isinstance(path, str | os.PathLike):
             raise UsageError(f"path must be a string or a PathLike, not {path!r}.")
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - frozen
+        put = partial(object.__setattr__, self)
         put("path", path)
         put("schema", _schema(schema))
         put("sync", sync)

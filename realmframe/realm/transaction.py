@@ -99,7 +99,7 @@ class Transaction:
         self._records(class_name, values, "create")
 
     def upsert(self, class_name: str, values: Any) -> None:
-        """Create objects, or change the fields given of those that exist (a dict, list of dicts, DataFrame, Arrow table)."""
+        """Create objects, or change the fields given of those that exist; takes what :meth:`create` takes."""
         self._records(class_name, values, "upsert")
 
     def _records(self, class_name: str, values: Any, mode: str) -> None:

@@ -1,0 +1,109 @@
+"""The subscription sets of a realm, kept in its store and shared by all threads that use it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from realmframe.session import MutableSubscriptionSet, SubscriptionSet, SubscriptionStore
+from realmframe.session.client_session import QuerySet
+from realmframe.session.subscriptions import State, join_texts, query_body
+
+if TYPE_CHECKING:
+    from realmframe.store import RealmStore
+
+#: States of a set at which a wait for it ends well.
+DONE: Final = frozenset({State.COMPLETE, State.SUPERSEDED})
+
+
+class StoredSubscriptions:
+    """Reads and changes the sets of one store, one change at a time.
+
+    Parameters
+    ----------
+    store : RealmStore
+    """
+
+    def __init__(self, store: RealmStore) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._bootstrapping: int | None = None
+        self._read: object = None
+        self._value = SubscriptionStore()
+
+    @property
+    def sets(self) -> SubscriptionStore:
+        """All sets as they are now."""
+        with self._lock:
+            stored = self._store.subscriptions
+            if stored is not self._read:
+                self._read, self._value = stored, SubscriptionStore.from_json(stored)
+            return self._value
+
+    @property
+    def latest(self) -> SubscriptionSet:
+        """The newest set, which is what the app sees; version 0 counts as complete."""
+        latest = self.sets.latest
+        if latest.version == 0:
+            return replace(latest, state=State.COMPLETE)
+        if latest.version == self._bootstrapping and latest.state is State.PENDING:
+            return replace(latest, state=State.BOOTSTRAPPING)
+        return latest
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no set was ever committed."""
+        return self.sets.latest.version == 0
+
+    def state_of(self, version: int) -> State:
+        """Say where a set stands."""
+        return State.COMPLETE if version == 0 else self.sets.state_of(version)
+
+    def error_of(self, version: int) -> str | None:
+        """Say what the server said of a set."""
+        found = self.sets.get(version)
+        return None if found is None else found.error
+
+    def commit(self, changes: MutableSubscriptionSet, *, only_if_new: bool = False) -> bool:
+        """Store a changed copy of the newest set as the next one, durably.
+
+        Parameters
+        ----------
+        changes : MutableSubscriptionSet
+        only_if_new : bool
+            Do nothing if any set was ever committed; tells whether something was done.
+        """
+        with self._lock:
+            if only_if_new and not self.is_new:
+                return False
+            self._put(self.sets.commit(changes, self._store.snapshot.version))
+            return True
+
+    def advance(self, version: int, state: State, error: str | None = None) -> None:
+        """Take over what the session reported."""
+        with self._lock:
+            if state is State.BOOTSTRAPPING:
+                # Not worth a commit: after a restart the bootstrap begins anew.
+                self._bootstrapping = version
+                return
+            if self._bootstrapping == version:
+                self._bootstrapping = None
+            sets = self.sets
+            if sets.get(version) is not None:
+                after = sets.advance(version, state, error)
+                if after != sets:
+                    self._put(after)
+
+    def queries(self) -> tuple[QuerySet, ...]:
+        """Give what a session has to know when it begins."""
+        return tuple(query_set(s) for s in self.sets)
+
+    def _put(self, sets: SubscriptionStore) -> None:
+        self._store.set_subscriptions(sets.to_json())
+        self._read, self._value = self._store.subscriptions, sets
+
+
+def query_set(found: SubscriptionSet) -> QuerySet:
+    """Give a set in the session's form."""
+    return QuerySet(found.version, found.snapshot_version, query_body(found, join_texts), found.state)

@@ -1,0 +1,781 @@
+"""One realm in step with its server: events of the session carried to the store, waits, errors.
+
+Everything marked *loop* runs in the sync thread only; the rest may be called from any thread. Integration runs in a
+worker thread, one at a time per realm, so that the loop stays responsive. An exception in one session ends in that
+session's error handler; the thread lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import filelock
+
+from realmframe.client.connection import Connection
+from realmframe.client.loop import sync_loop
+from realmframe.client.progress import TransferProgress
+from realmframe.client.subscriptions import DONE, StoredSubscriptions
+from realmframe.errors import (
+    AuthError,
+    ClientResetError,
+    ClosedError,
+    CompensatingWriteError,
+    NetworkError,
+    QueryError,
+    RealmError,
+    StorageError,
+    SyncError,
+    UsageError,
+    WaitTimeoutError,
+)
+from realmframe.session import ClientSession, PendingList, Progress, SessionStart
+from realmframe.session import events as ev
+from realmframe.session.subscriptions import State
+from realmframe.store import ClientFile, Entry, RealmStore
+from realmframe.store import Progress as StoredProgress
+
+if TYPE_CHECKING:
+    from realmframe.client.app import App
+
+log: Final = logging.getLogger("realmframe.client")
+
+#: Seconds between two looks at what other processes did with the realm.
+POLL_SECONDS: Final = 0.05
+#: Seconds between two tries of a follower to become the process that syncs.
+ELECTION_SECONDS: Final = 0.25
+_DIRECTIONS: Final = ("download", "upload")
+_MODES: Final = ("report_indefinitely", "for_currently_outstanding_work")
+#: Runs the users' callbacks, one at a time, so that they may wait for the sync thread.
+_callbacks: Final = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a session behaves.
+
+    Attributes
+    ----------
+    user_id : str
+    flexible : bool
+    partition : str or None
+        The partition as extended JSON text.
+    schema_version : int
+    cancel_waits : bool
+        Whether waits end with a non-fatal error once the app's time-out has passed.
+    on_error : callable or None
+        ``f(session, error)``, called in a thread of its own.
+    """
+
+    user_id: str
+    flexible: bool
+    partition: str | None = None
+    schema_version: int = 0
+    cancel_waits: bool = False
+    on_error: Callable[[Any, RealmError], object] | None = None
+
+
+@dataclass(slots=True)
+class _Wait:
+    """Somebody who waits for the session."""
+
+    kind: str
+    target: int
+    future: asyncio.Future[None]
+
+
+class SyncSession:
+    """The sync of one realm.
+
+    Parameters
+    ----------
+    app : App
+    store : RealmStore
+    subscriptions : StoredSubscriptions
+    options : SessionOptions
+    """
+
+    def __init__(
+        self, app: App, store: RealmStore, subscriptions: StoredSubscriptions, options: SessionOptions
+    ) -> None:
+        self.app = app
+        self.store = store
+        self.subscriptions = subscriptions
+        self.options = options
+        self.commit_lock = threading.RLock()
+        self.number = 0
+        self.transfer = TransferProgress()
+        self.last_error: RealmError | None = None
+        self.fatal_error: RealmError | None = None
+        self.caught_up_at: float | None = None
+        self._wanted = False
+        self._closed = False
+        self._caught_up = False
+        self._told_query = 0
+        self._machine: ClientSession | None = None
+        self._connection: Connection | None = None
+        self._waits: list[_Wait] = []
+        self._work: asyncio.Queue[ev.BootstrapBatch | ev.DownloadReceived] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._leader = filelock.FileLock(store.path / "sync.lock", thread_local=False, mode=0o600)
+        self._lock = threading.Lock()
+        self._wake_posted = False
+
+    def __repr__(self) -> str:
+        return f"<SyncSession of {self.store.path.name}: {self.state}, {self.connection_state}>"
+
+    # ------------------------------------------------------------------ any thread
+
+    @property
+    def state(self) -> str:
+        """``active`` or ``inactive``."""
+        return "active" if self._wanted and self.fatal_error is None else "inactive"
+
+    @property
+    def connection_state(self) -> str:
+        """``disconnected``, ``connecting`` or ``connected``."""
+        connection = self._connection
+        return "disconnected" if connection is None or self.state == "inactive" else connection.state
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server can be talked to now."""
+        return self.connection_state == "connected"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that the server has for this realm is here."""
+        return self.is_connected and self._caught_up and self.subscriptions.latest.state is State.COMPLETE
+
+    @property
+    def as_of(self) -> dt.datetime | None:
+        """When the server last confirmed that nothing newer existed."""
+        return None if self.caught_up_at is None else dt.datetime.fromtimestamp(self.caught_up_at, dt.UTC)
+
+    def start(self) -> None:
+        """Begin, or go on after :meth:`pause`."""
+        sync_loop().post(self._start)
+
+    def pause(self) -> None:
+        """Stop syncing until :meth:`resume`; local reads and writes go on."""
+        sync_loop().call(self._stop(), 10.0, "pause")
+
+    def resume(self) -> None:
+        """Sync again."""
+        self.start()
+
+    def reconnect(self) -> None:
+        """Try at once instead of waiting out the back-off."""
+        sync_loop().post(self._reconnect)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the session for good; waits fail with ClosedError."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            sync_loop().call(self._close(), timeout, "closing the session")
+        except WaitTimeoutError:
+            log.warning("realm %s: the session was slow to close", self.store.path.name)
+
+    def wake(self) -> None:
+        """Look for local commits to upload."""
+        with self._lock:
+            if self._wake_posted or self._closed:
+                return
+            self._wake_posted = True
+        sync_loop().post(self._on_wake)
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called in the sync thread when a state or progress changes; return what stops that."""
+        self._listeners.append(callback)
+
+        def stop() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return stop
+
+    def progress(
+        self,
+        callback: Callable[[TransferProgress], object],
+        *,
+        direction: str = "download",
+        mode: str = "report_indefinitely",
+    ) -> Callable[[], None]:
+        """Hear how transfers go.
+
+        Parameters
+        ----------
+        callback : callable
+            ``f(progress)``; called at once, and in a thread of its own whenever something changes.
+        direction : str
+            ``"download"`` or ``"upload"``.
+        mode : str
+            ``"report_indefinitely"``, or ``"for_currently_outstanding_work"``, which ends by itself when what there was
+            to transfer is done.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        for name, value, allowed in (("direction", direction, _DIRECTIONS), ("mode", mode, _MODES)):
+            if value not in allowed:
+                raise UsageError(f"{name} cannot be {value!r}.", hint=f"It is one of {', '.join(allowed)}.")
+        seen: list[TransferProgress] = []
+
+        def look() -> None:
+            now = self.transfer if direction == "download" else self.upload_progress()
+            if seen and seen[-1] == now:
+                return
+            seen[:] = [now]
+            _callbacks.submit(_call, callback, now)
+            if mode == _MODES[1] and now.phase == "done":
+                stop()
+
+        stop = self.listen(look)
+        look()
+        return stop
+
+    def upload_progress(self) -> TransferProgress:
+        """Give how much still has to go up: ``bytes`` and ``changesets`` not acknowledged yet."""
+        waiting = self.store.pending()
+        size = sum(len(p.changeset) for p in waiting)
+        done = not waiting
+        return TransferProgress("done" if done else "upload", size, 0, len(waiting), 1.0 if done else 0.0)
+
+    async def wait_download(self) -> None:
+        """*loop* Wait until everything that the server has now is here."""
+        machine = self._machine
+        await self._wait("download", machine.request_mark() if machine is not None else 0)
+
+    async def wait_upload(self) -> None:
+        """*loop* Wait until the server has acknowledged everything written so far."""
+        await self._wait("upload", self.store.refresh().version)
+
+    async def wait_subscriptions(self, version: int | None = None) -> None:
+        """*loop* Wait until a subscription set (the newest by default) is synchronised.
+
+        Raises
+        ------
+        QueryError
+            If the server refuses it.
+        """
+        await self._wait("subscriptions", self.subscriptions.latest.version if version is None else version)
+
+    # ------------------------------------------------------------------ loop: begin and end
+
+    def _start(self) -> None:
+        if self._closed or (self._wanted and self.fatal_error is None and self._tasks):
+            return
+        self._wanted, self.fatal_error = True, None
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = [
+            sync_loop().spawn(self._guarded(self._lead()), f"realmframe-lead-{self.store.path.name}"),
+            sync_loop().spawn(self._guarded(self._integrate()), f"realmframe-integrate-{self.store.path.name}"),
+        ]
+        self._notify()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except RealmError as fault:
+            self._fail(fault)
+        except Exception as fault:
+            log.exception("realm %s: the session failed", self.store.path.name)
+            self._fail(SyncError(f"The session of {self.store.path.name} failed: {fault!r}.", is_fatal=True))
+
+    async def _lead(self) -> None:
+        """Become the process that syncs this realm, then keep an eye on what the others commit."""
+        while True:
+            try:
+                self._leader.acquire(timeout=0)
+                break
+            except filelock.Timeout:
+                self.store.refresh()
+                self._settle_waits()
+                await asyncio.sleep(ELECTION_SECONDS)
+        self.store.refresh()
+        self._bind()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            version = self.store.snapshot.version
+            if self.store.refresh().version != version:
+                self._on_wake()
+
+    def _bind(self) -> None:
+        connection = self.app.sync.connection(self)
+        store, options = self.store, self.options
+        file = store.file
+        start = SessionStart(
+            latest_version=store.snapshot.version,
+            file_ident=file.ident if file else 0,
+            salt=file.salt if file else 0,
+            progress=_to_session(store.progress),
+            queries=self.subscriptions.queries() if options.flexible else (),
+            partition=options.partition,
+            schema_version=options.schema_version,
+        )
+        self._told_query = max((q.version for q in start.queries), default=0)
+        self._connection = connection
+        self._machine = machine = connection.machine.add_session(start, PendingList(store.pending), time.monotonic())
+        self.number = machine.number
+        connection.sessions[machine.number] = self
+        for wait in self._waits:
+            if wait.kind == "download":
+                wait.target = machine.request_mark()
+        connection.pump()
+
+    async def _stop(self) -> None:
+        """End the binding; everything received so far is integrated first."""
+        self._wanted = False
+        machine, connection = self._machine, self._connection
+        if machine is not None and connection is not None:
+            machine.unbind(time.monotonic())
+            connection.pump()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._forget()
+        if self._leader.is_locked:
+            self._leader.release()
+        self._notify()
+
+    def _forget(self) -> None:
+        connection, self._machine = self._connection, None
+        if connection is not None:
+            connection.sessions.pop(self.number, None)
+        self._work = asyncio.Queue()
+        self._caught_up = False
+
+    async def _close(self) -> None:
+        await self._stop()
+        self._end_waits(ClosedError("The realm was closed."))
+
+    def _reconnect(self) -> None:
+        if self.fatal_error is not None:
+            self._start()
+        if self._connection is not None:
+            self._connection.machine.reconnect(time.monotonic())
+            self._connection.pump()
+
+    def stop_for(self, error: RealmError) -> None:
+        """*loop* End the session with an error, as when its user was logged out."""
+        if self._wanted:
+            self._fail(error)
+
+    # ------------------------------------------------------------------ loop: events
+
+    def _on_wake(self) -> None:
+        with self._lock:
+            self._wake_posted = False
+        machine, connection = self._machine, self._connection
+        if machine is None or connection is None or machine.is_ended:
+            return
+        for found in self.subscriptions.queries():
+            if found.version > self._told_query:
+                self._told_query = found.version
+                machine.new_query_set(found)
+        machine.local_changes(self.store.snapshot.version)
+        connection.pump()
+
+    def handle(self, event: Any) -> None:
+        """*loop* Take one event of the machine."""
+        handler = self._HANDLERS.get(type(event))
+        if handler is None:
+            return
+        try:
+            handler(self, event)
+        except RealmError as fault:
+            self._fail(fault)
+        except Exception as fault:
+            log.exception("realm %s: the session failed", self.store.path.name)
+            self._fail(SyncError(f"The session of {self.store.path.name} failed: {fault!r}.", is_fatal=True))
+
+    def _on_ident(self, event: ev.IdentAssigned) -> None:
+        self.store.set_file(event.file_ident, event.salt)
+
+    def _on_batch(self, event: ev.BootstrapBatch) -> None:
+        self._count(event.entries, event.estimate)
+        if event.last:
+            self._work.put_nowait(event)
+
+    def _on_download(self, event: ev.DownloadReceived) -> None:
+        self._count(event.entries, event.estimate)
+        self._work.put_nowait(event)
+
+    def _count(self, entries: tuple[Any, ...], estimate: float) -> None:
+        now = self.transfer
+        self.transfer = now.after(
+            bytes=now.bytes + sum(len(e.changeset) for e in entries),
+            batches=now.batches + 1,
+            changesets=now.changesets + len(entries),
+            fraction=min(1.0, max(0.0, estimate)),
+        )
+        self._notify()
+
+    async def _integrate(self) -> None:
+        """Commit what was downloaded, one at a time, in a worker thread."""
+        while True:
+            event = await self._work.get()
+            machine = self._machine
+            bootstrap = isinstance(event, ev.BootstrapBatch)
+            entries = event.bootstrap if isinstance(event, ev.BootstrapBatch) else event.entries
+            query_version = event.query_version if bootstrap else None
+            # Shielded: a commit that has begun is told to the machine even when the session ends meanwhile.
+            work = asyncio.ensure_future(asyncio.to_thread(self._commit, entries, event.progress, query_version))
+            try:
+                version = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait({work})
+                raise
+            except RealmError as fault:
+                if machine is not None and self._connection is not None and not isinstance(fault, StorageError):
+                    machine.integration_failed(fault.message)
+                    self._connection.pump()
+                raise
+            if machine is not None and machine is self._machine and self._connection is not None:
+                machine.integrated(version, event.progress)
+                self._connection.pump()
+            if self._caught_up:
+                self.caught_up_at = time.time()
+            self._settle_waits()
+            self._notify()
+
+    def _commit(self, entries: tuple[Any, ...], progress: Progress, query_version: int | None) -> int:
+        """Integrate into the store; give the realm's newest version."""
+        found = [
+            Entry(
+                server_version=e.server_version,
+                client_version=e.client_version,
+                timestamp=e.timestamp,
+                file_ident=e.file_ident,
+                changeset=e.changeset,
+            )
+            for e in entries
+        ]
+        with self.commit_lock:
+            return self.store.integrate(found, _to_store(progress), query_version=query_version).version
+
+    def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
+        self._settle_waits()
+        self._notify()
+
+    def _on_mark(self, event: ev.MarkReached) -> None:
+        self._caught_up = True
+        self.caught_up_at = time.time()
+        self.last_error = None
+        if self.transfer.phase != "done":
+            done = self.subscriptions.latest.state in DONE
+            self.transfer = self.transfer.after(
+                phase="done" if done else "subscriptions", fraction=1.0 if done else 0.0
+            )
+        for wait in self._waits:
+            if wait.kind == "download" and 0 < wait.target <= event.request:
+                _resolve(wait.future)
+        self._settle_waits()
+        self._notify()
+
+    def _on_query_state(self, event: ev.QueryStateChanged) -> None:
+        self.subscriptions.advance(event.version, State(event.state), event.message or None)
+        if State(event.state) is State.ERROR:
+            self._report(
+                QueryError(f"The server refused the subscriptions: {event.message or 'no reason given'}.", kind="other")
+            )
+        self._settle_waits()
+        self._notify()
+
+    def _on_compensating(self, event: ev.CompensatingWrites) -> None:
+        writes = [dict(w) for w in event.writes]
+        for write in writes:
+            self.store.add_quarantine({**_jsonable(write), "when": time.time(), "kind": "compensating write"})
+        names = ", ".join(sorted({str(w.get("class")) for w in writes}))
+        self._report(
+            CompensatingWriteError(
+                f"The server reverted {len(writes)} write{'s' if len(writes) != 1 else ''} to {names}: {event.message}",
+                writes=writes,
+            )
+        )
+
+    def _on_round_trip(self, _event: ev.RoundTrip) -> None:
+        if self._caught_up:
+            self.caught_up_at = time.time()
+
+    def _on_error(self, event: ev.SessionError) -> None:
+        self._FOLLOW_UPS.get(event.follow_up, SyncSession._stopped)(self, event)
+
+    # What to do about each follow-up of a session error.
+
+    def _retried(self, event: ev.SessionError) -> None:
+        error = _sync_error(event)
+        self.last_error = error
+        if event.is_reported:
+            self._report(error)
+        self._cancel_waits_later(error)
+
+    def _stopped(self, event: ev.SessionError) -> None:
+        error = _sync_error(event)
+        if event.is_reported:
+            self._fail(error)
+        else:
+            self.last_error = error
+
+    def _logged_out(self, event: ev.SessionError) -> None:
+        self._fail(_sync_error(event))
+        self.app.expel(self.options.user_id)
+
+    def _delete_file(self, event: ev.SessionError) -> None:
+        self.store.add_quarantine({"kind": "delete realm", "reason": event.message, "when": time.time()})
+        self._fail(_sync_error(event))
+
+    def _reset(self, event: ev.SessionError) -> None:
+        self._fail(
+            ClientResetError(
+                f"The server asks for a client reset: {event.message or event.error}",
+                code=event.code,
+                action=event.action,
+                is_fatal=True,
+                log_url=event.log_url,
+                hint="Keep what was not uploaded (realm.write_copy_to), delete the realm's files and open it again.",
+            )
+        )
+
+    def _refresh_user(self, _event: ev.SessionError) -> None:
+        sync_loop().spawn(self._guarded(self._refresh_and_resume(ask_location=False)), "realmframe-refresh")
+
+    def _refresh_location(self, _event: ev.SessionError) -> None:
+        sync_loop().spawn(self._guarded(self._refresh_and_resume(ask_location=True)), "realmframe-refresh")
+
+    async def _refresh_and_resume(self, *, ask_location: bool) -> None:
+        user = self.app.metadata.get(self.options.user_id)
+        try:
+            if ask_location:
+                await self.app.services.location(refresh=True)
+            await self.app.access_token(self.options.user_id, stale=user.access_token if user else None)
+        except NetworkError as fault:
+            self.last_error = fault
+        if self._machine is not None and self._connection is not None:
+            self._machine.resume(time.monotonic())
+            self._connection.pump()
+
+    # ------------------------------------------------------------------ loop: the connection
+
+    def connection_changed(self, state: str) -> None:
+        """*loop* Hear that the connection's state changed."""
+        if state != "connected":
+            self._caught_up = False
+        elif self.transfer.phase != "done":
+            self.transfer = self.transfer.after(phase="download")
+        self._notify()
+
+    def phase_changed(self, phase: str) -> None:
+        """*loop* Hear what the connection is at before it is open."""
+        if self.transfer.phase in ("login", "location", "connect"):
+            self.transfer = self.transfer.after(phase=phase)
+            self._notify()
+
+    def connection_failed(self, event: ev.ConnectionError, cause: RealmError | None) -> None:
+        """*loop* Hear that the connection could not be opened, or ended."""
+        error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
+        self.last_error = error
+        if event.follow_up is ev.FollowUp.CLIENT_RESET:
+            self._fail(ClientResetError(f"The server asks for a client reset: {event.message}", is_fatal=True))
+        elif event.is_fatal:
+            self._fail(error)
+        else:
+            if event.is_reported:
+                self._report(error)
+            self._cancel_waits_later(error)
+
+    def protocol_failed(self, error: RealmError) -> None:
+        """*loop* Hear that the server broke the protocol."""
+        self.last_error = error
+        self._report(error)
+        self._cancel_waits_later(error)
+
+    # ------------------------------------------------------------------ loop: errors and waits
+
+    def _fail(self, error: RealmError) -> None:
+        """Make the session inactive until it is opened or resumed."""
+        if self.fatal_error is not None:
+            return
+        self.fatal_error = self.last_error = error
+        self._caught_up = False
+        self._report(error)
+        self._end_waits(error)
+        machine, connection = self._machine, self._connection
+        if machine is not None and connection is not None and not machine.is_suspended and not machine.is_ended:
+            machine.unbind(time.monotonic())
+            connection.pump()
+        self._notify()
+
+    def _report(self, error: RealmError) -> None:
+        log.warning("realm %s: %s", self.store.path.name, error)
+        handler = self.options.on_error
+        if handler is not None:
+            _callbacks.submit(_call, handler, self, error)
+
+    async def _wait(self, kind: str, target: int) -> None:
+        wait = _Wait(kind, target, asyncio.get_running_loop().create_future())
+        if self._closed:
+            raise ClosedError("The realm was closed.")
+        if self.fatal_error is not None:
+            raise self.fatal_error
+        self._waits.append(wait)
+        try:
+            if self._connection is not None:
+                self._connection.pump()
+            self._settle_waits()
+            if self.options.cancel_waits and not wait.future.done() and self.last_error is not None:
+                self._cancel_waits_later(self.last_error)
+            await wait.future
+        finally:
+            self._waits.remove(wait)
+
+    def _settle_waits(self) -> None:
+        follower = self._machine is None
+        for wait in self._waits:
+            if wait.future.done():
+                continue
+            if wait.kind == "upload":
+                if not any(p.version <= wait.target for p in self.store.pending()):
+                    _resolve(wait.future)
+            elif wait.kind == "subscriptions":
+                self._settle_subscriptions(wait)
+            elif follower and self._wanted and self._other_is_current():
+                _resolve(wait.future)
+
+    def _settle_subscriptions(self, wait: _Wait) -> None:
+        state = self.subscriptions.state_of(wait.target)
+        if state in DONE:
+            _resolve(wait.future)
+        elif state is State.ERROR:
+            said = self.subscriptions.error_of(wait.target)
+            wait.future.set_exception(QueryError(f"The server refused the subscriptions: {said}", kind="other"))
+
+    def _other_is_current(self) -> bool:
+        """As a follower: whether the process that syncs has brought anything at all yet."""
+        return self.subscriptions.latest.state in DONE and self.store.progress.download_server_version > 0
+
+    def _end_waits(self, error: RealmError) -> None:
+        for wait in self._waits:
+            if not wait.future.done():
+                wait.future.set_exception(error)
+
+    def _cancel_waits_later(self, error: RealmError) -> None:
+        """With cancel_waits_on_non_fatal_errors: end the waits with this error once the app's time-out has passed."""
+        if not self.options.cancel_waits:
+            return
+        waits = [w for w in self._waits if not w.future.done()]
+
+        def cancel() -> None:
+            if self.last_error is None or (self.is_connected and self._caught_up):
+                return
+            for wait in waits:
+                if not wait.future.done():
+                    wait.future.set_exception(error)
+
+        asyncio.get_running_loop().call_later(self.app.timeout, cancel)
+
+    def _notify(self) -> None:
+        for callback in list(self._listeners):
+            try:
+                callback()
+            except Exception:
+                log.exception("realm %s: a listener failed", self.store.path.name)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[SyncSession, Any], None]]] = {
+        ev.IdentAssigned: _on_ident,
+        ev.BootstrapBatch: _on_batch,
+        ev.DownloadReceived: _on_download,
+        ev.UploadAcknowledged: _on_acknowledged,
+        ev.MarkReached: _on_mark,
+        ev.QueryStateChanged: _on_query_state,
+        ev.CompensatingWrites: _on_compensating,
+        ev.SessionError: _on_error,
+        ev.RoundTrip: _on_round_trip,
+    }
+
+    #: What each follow-up of an error leads to; what is missing stops the session.
+    _FOLLOW_UPS: ClassVar[dict[ev.FollowUp, Callable[[SyncSession, ev.SessionError], None]]] = {
+        ev.FollowUp.NOTHING: _retried,
+        ev.FollowUp.RETRY: _retried,
+        ev.FollowUp.STOP: _stopped,
+        ev.FollowUp.DELETE_FILE: _delete_file,
+        ev.FollowUp.CLIENT_RESET: _reset,
+        ev.FollowUp.CLIENT_RESET_NO_RECOVERY: _reset,
+        ev.FollowUp.LOG_OUT: _logged_out,
+        ev.FollowUp.REFRESH_USER: _refresh_user,
+        ev.FollowUp.REFRESH_LOCATION: _refresh_location,
+    }
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _call(callback: Callable[..., object], *arguments: Any) -> None:
+    try:
+        callback(*arguments)
+    except Exception:
+        log.exception("a callback failed")
+
+
+def _jsonable(write: dict[str, Any]) -> dict[str, Any]:
+    return {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in write.items()}
+
+
+def _sync_error(event: ev.SessionError) -> SyncError | AuthError:
+    message = f"The server ended the session: {event.message or event.error} ({event.error}, code {event.code})."
+    return SyncError(message, code=event.code, action=event.action, is_fatal=event.is_fatal, log_url=event.log_url)
+
+
+def _to_session(progress: StoredProgress) -> Progress:
+    return Progress(*(getattr(progress, name) for name in Progress.__slots__))
+
+
+def _to_store(progress: Progress) -> StoredProgress:
+    return StoredProgress(**{name: getattr(progress, name) for name in Progress.__slots__})
+
+
+class SyncClient:
+    """The connections of one app."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._connections: dict[tuple[str, bool, int], Connection] = {}
+        self.file_type = ClientFile
+
+    def connection(self, session: SyncSession) -> Connection:
+        """*loop* Give the connection that a session shares, or has for itself without multiplexing."""
+        options = session.options
+        key = (options.user_id, options.flexible, 0 if self._app.multiplex_sessions else id(session))
+        found = self._connections.get(key)
+        if found is None:
+            found = self._connections[key] = Connection(self._app, options.user_id, options.flexible)
+        return found
+
+    def stop_user(self, user_id: str) -> None:
+        """End all sessions of a user who was logged out (any thread)."""
+        sync_loop().post(self._stop_user, user_id)
+
+    def _stop_user(self, user_id: str) -> None:
+        error = AuthError(f"The user {user_id} was logged out.", hint="Log in again; local data is kept.")
+        for (owner, _, _), connection in list(self._connections.items()):
+            if owner == user_id:
+                for session in list(connection.sessions.values()):
+                    session.stop_for(error)

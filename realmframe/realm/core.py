@@ -1,0 +1,209 @@
+"""What all realm objects of one path share in a process: the store, its subscriptions, its session."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from realmframe.changes import Changeset
+from realmframe.client import ejson
+from realmframe.client.paths import RealmPath
+from realmframe.client.subscriptions import StoredSubscriptions
+from realmframe.client.sync import SessionOptions, SyncSession
+from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
+from realmframe.realm.configuration import Configuration, SyncConfiguration
+from realmframe.realm.schema import check_schema
+from realmframe.realm.transaction import timestamp_now
+from realmframe.store import Owner, RealmStore, Snapshot, schema_changeset
+
+_CLOSING_SECONDS: Final = 60.0
+_lock: Final = threading.Lock()
+_open: Final[dict[Path, RealmCore]] = {}
+
+
+class RealmCore:
+    """One open realm of this process; made by :meth:`acquire`, counted, closed with the last user.
+
+    Parameters
+    ----------
+    place : RealmPath
+    configuration : Configuration
+    """
+
+    def __init__(self, place: RealmPath, configuration: Configuration) -> None:
+        self.place = place
+        self.path = place.path
+        self.key = _key(place.path)
+        self.users = 0
+        self.closed = threading.Event()
+        self.closing = False
+        sync = configuration.sync
+        self.owner = None if sync is None else owner_of(sync)
+        self.store = RealmStore.open(
+            self.path, create=not configuration.read_only, read_only=configuration.read_only, owner=self.owner
+        )
+        self.subscriptions = StoredSubscriptions(self.store)
+        self.session = None if sync is None else self._make_session(sync, configuration)
+        self.write_lock = self.session.commit_lock if self.session is not None else threading.RLock()
+        self.stop_policy = "immediately" if sync is None else sync.session_stop_policy
+        self._stop_listening: Callable[[], None] = self.store.listen(self._on_commit)
+
+    def _make_session(self, sync: SyncConfiguration, configuration: Configuration) -> SyncSession:
+        partition = None if sync.flexible else _partition_text(sync.partition_value)
+        options = SessionOptions(
+            user_id=sync.user.id,
+            flexible=sync.flexible,
+            partition=partition,
+            schema_version=configuration.schema_version,
+            cancel_waits=sync.cancel_waits_on_non_fatal_errors,
+            on_error=sync.on_error,
+        )
+        return SyncSession(sync.user.app, self.store, self.subscriptions, options)
+
+    def _on_commit(self, *_: object) -> None:
+        if self.session is not None:
+            self.session.wake()
+
+    # ------------------------------------------------------------------ opened and closed
+
+    @classmethod
+    def acquire(cls, configuration: Configuration) -> tuple[RealmCore, bool]:
+        """Open a realm's files, or join those who have; tell whether it is new.
+
+        Raises
+        ------
+        AuthError
+            For a user who is not logged in.
+        WrongUserError, StorageError, SchemaMismatchError
+        """
+        sync = configuration.sync
+        if sync is not None and not sync.user.is_logged_in:
+            raise AuthError(f"The user {sync.user.id} is not logged in.", hint="Log in again; local data is kept.")
+        place = configuration.realm_path()
+        _check_inside(place, configuration)
+        ends = time.monotonic() + _CLOSING_SECONDS
+        while True:
+            with _lock:
+                known = _open.get(_key(place.path))
+                if known is None or not known.closing:
+                    return cls._join(known, place, configuration)
+            if not known.closed.wait(max(0.0, ends - time.monotonic())):
+                raise StorageError(f"The realm {place.path} is still being closed.", path=str(place.path))
+
+    @classmethod
+    def _join(cls, known: RealmCore | None, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
+        is_new = known is None and not RealmStore.exists(place.path)
+        core = known or cls(place, configuration)
+        try:
+            core.check_same(configuration)
+            core.apply_schema(configuration)
+        except BaseException:
+            if known is None:
+                core.store.close()
+            raise
+        if known is None:
+            _open[core.key] = core
+        core.users += 1
+        return core, is_new or (core.session is not None and core.subscriptions.is_new and is_new)
+
+    def check_same(self, configuration: Configuration) -> None:
+        """Refuse to open as somebody else what is open already."""
+        sync = configuration.sync
+        owner = None if sync is None else owner_of(sync)
+        if owner != self.owner:
+            raise WrongUserError(
+                f"The realm {self.path} is open already {_describe(self.owner)}, and cannot be opened "
+                f"{_describe(owner)} at the same time.",
+                hint="Close it first, or give another path.",
+            )
+
+    def apply_schema(self, configuration: Configuration) -> None:
+        """Commit what the file's schema lacks."""
+        wanted = configuration.schema
+        if wanted is None:
+            return
+        have = self.store.refresh().schema
+        check_schema(wanted, have)
+        changeset = schema_changeset(wanted, have)
+        if len(changeset) == 0:
+            return
+        if configuration.read_only:
+            raise UsageError("The realm is read_only, and its file lacks classes or properties of the schema.")
+        self.commit(changeset)
+
+    def commit(self, changeset: Changeset) -> Snapshot:
+        """Write locally, durably."""
+        with self.write_lock:
+            return self.store.commit(changeset, timestamp=timestamp_now(time.time))
+
+    def release(self, *, abandon: bool = False) -> None:
+        """Say that one user is done; the last one closes.
+
+        Parameters
+        ----------
+        abandon : bool
+            Close in the background, without waiting for anything.
+        """
+        with _lock:
+            self.users -= 1
+            if self.users > 0 or self.closing:
+                return
+            self.closing = True
+        if abandon:
+            threading.Thread(target=self._close, name=f"realmframe-close-{self.path.name}", daemon=True).start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        try:
+            self._stop_listening()
+            if self.session is not None:
+                self.session.close()
+            self.store.close()
+        finally:
+            with _lock:
+                _open.pop(self.key, None)
+            self.closed.set()
+
+
+def _key(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _check_inside(place: RealmPath, configuration: Configuration) -> None:
+    """Refuse a relative path that a symbolic link leads out of base_file_path."""
+    base = configuration.base
+    if base is None or "relative" not in place.rule:
+        return
+    real, real_base = _key(place.path), _key(base)
+    if real_base not in real.parents:
+        raise UsageError(f"The path {place.path} leads out of base_file_path through a link, to {real}.")
+
+
+def owner_of(sync: SyncConfiguration) -> Owner:
+    """Say whom a synced realm belongs to."""
+    partition = None if sync.flexible else _partition_text(sync.partition_value)
+    return Owner(app_id=sync.user.app.id, user_id=sync.user.id, partition=partition)
+
+
+def _partition_text(value: object) -> str:
+    import json
+
+    return json.dumps(ejson.encode(value), separators=(",", ":"))
+
+
+def _describe(owner: Owner | None) -> str:
+    if owner is None:
+        return "as a local realm"
+    mode = "with Flexible Sync" if owner.partition is None else f"with the partition {owner.partition}"
+    return f"by user {owner.user_id} of app {owner.app_id} {mode}"
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether this process has a realm open."""
+    with _lock:
+        return _key(path) in _open

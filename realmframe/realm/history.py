@@ -1,0 +1,109 @@
+"""A realm's past, and its present for other engines."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from realmframe.changes import concat
+from realmframe.errors import UsageError
+from realmframe.frames import snapshot_frame
+from realmframe.realm.configuration import Configuration
+from realmframe.store import RealmStore, Snapshot, Table, objects_changeset, schema_changeset
+
+#: The protocol's clock starts here.
+_EPOCH: Final = dt.datetime(2015, 1, 1, tzinfo=dt.UTC)
+
+
+class PastRealm(Mapping[str, Any]):
+    """A realm as it was: ordinary frames by class.
+
+    Attributes
+    ----------
+    version : int
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.version = snapshot.version
+
+    def __getitem__(self, class_name: str) -> Any:
+        return snapshot_frame(self.snapshot, class_name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot.tables)
+
+    def __len__(self) -> int:
+        return len(self.snapshot.tables)
+
+    def __repr__(self) -> str:
+        return f"<the realm at version {self.version}: {', '.join(self)}>"
+
+
+def records_to_frame(records: Iterable[Mapping[str, Any]]) -> Any:
+    """Make a frame of a list of dicts, whose fields may differ."""
+    rows = [dict(r) for r in records]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}).to_pandas()
+
+
+def storage_table(table: Table) -> pa.Table:
+    """Give a class as an Arrow table of plain types, which every engine reads."""
+    columns = {}
+    for name in table.cls.properties:
+        column = table.column(name)
+        columns[name] = (
+            column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
+        )
+    return pa.table(columns)
+
+
+def dataset(snapshot: Snapshot, class_name: str) -> Any:
+    """Give a class as a ``pyarrow.dataset``."""
+    return ds.dataset(storage_table(snapshot.table(class_name)))
+
+
+def sql(snapshot: Snapshot, text: str) -> Any:
+    """Run SQL over a snapshot with DuckDB.
+
+    Raises
+    ------
+    UsageError
+        If DuckDB is not installed, or refuses the text.
+    """
+    try:
+        import duckdb
+    except ImportError as missing:
+        raise UsageError("realm.sql needs DuckDB.", hint='`pip install "realmframe[sql]"` has it.') from missing
+    with duckdb.connect() as connection:
+        for name, table in snapshot.tables.items():
+            connection.register(name, storage_table(table))
+        try:
+            return connection.execute(text).fetch_arrow_table().to_pandas()
+        except duckdb.Error as fault:
+            raise UsageError(f"The SQL cannot be run: {fault}") from fault
+
+
+def write_copy(snapshot: Snapshot, configuration: Configuration) -> None:
+    """Write what a snapshot holds as another realm, as its own local writes."""
+    from realmframe.realm.core import RealmCore
+
+    path = configuration.realm_path().path
+    if RealmStore.exists(path):
+        raise UsageError(f"There is a realm at {path} already.", hint="Delete it first, or give another path.")
+    core, _ = RealmCore.acquire(configuration)
+    try:
+        parts = [schema_changeset(snapshot.schema, core.store.snapshot.schema)]
+        for name, table in snapshot.tables.items():
+            if len(table):
+                parts.append(objects_changeset(snapshot, name, np.arange(len(table), dtype=np.int64)))
+        changeset = concat([p for p in parts if len(p)])
+        if len(changeset):
+            core.commit(changeset)
+    finally:
+        core.release()

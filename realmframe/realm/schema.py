@@ -1,0 +1,51 @@
+"""Whether a schema fits what is there already."""
+
+from __future__ import annotations
+
+from realmframe.errors import SchemaMismatchError
+from realmframe.model import ObjectSchema, Schema
+
+
+def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> None:
+    """Check that a schema only adds to another.
+
+    Parameters
+    ----------
+    wanted : Schema
+        As configured.
+    have : Schema
+        As the file or the server has it.
+    side : str
+        Who has it, for the error.
+
+    Raises
+    ------
+    SchemaMismatchError
+        Naming the class and property, and both types.
+    """
+    for name, cls in wanted.items():
+        known = have.get(name)
+        if known is not None:
+            _check_class(cls, known, side)
+
+
+def _check_class(cls: ObjectSchema, known: ObjectSchema, side: str) -> None:
+    if cls.kind is not known.kind:
+        raise SchemaMismatchError(
+            f"{cls.name}: the schema says {cls.kind.name.lower()}, but {side.lower()} has it as "
+            f"{known.kind.name.lower()}.",
+            hint="A class keeps its kind; use another name.",
+        )
+    if cls.primary_key != known.primary_key:
+        raise SchemaMismatchError(
+            f"{cls.name}: the schema's primary key is {cls.primary_key!r}, but {side.lower()} has "
+            f"{known.primary_key!r}.",
+            hint="A class keeps its primary key; use another name.",
+        )
+    for name, prop in cls.properties.items():
+        other = known.properties.get(name)
+        if other is not None and other != prop:
+            raise SchemaMismatchError(
+                f"{cls.name}.{name}: the schema says {prop.word}, but {side.lower()} has {other.word}.",
+                hint="A property keeps its type; change the schema, or use another name.",
+            )
