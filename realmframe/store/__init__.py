@@ -9,12 +9,25 @@ from realmframe.store.builders import (
     upsert_changeset,
     value_instructions,
 )
+from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
+from realmframe.store.files import FileSystem
+from realmframe.store.realm_store import Commit, RealmStore
 from realmframe.store.snapshot import Snapshot
+from realmframe.store.state import ClientFile, Entry, LocalChange, Owner, Progress
 from realmframe.store.table import Table
 from realmframe.store.types import arrow_type
 
 __all__ = [
     "Applied",
+    "Checkpoint",
+    "ClientFile",
+    "Commit",
+    "Entry",
+    "FileSystem",
+    "LocalChange",
+    "Owner",
+    "Progress",
+    "RealmStore",
     "Snapshot",
     "Table",
     "Touched",
@@ -23,8 +36,12 @@ __all__ = [
     "coerce",
     "erase_changeset",
     "objects_changeset",
+    "read_checkpoint",
     "schema_changeset",
+    "schema_from_json",
+    "schema_to_json",
     "upsert_changeset",
     "value_instructions",
     "values_to_arrow",
+    "write_checkpoint",
 ]

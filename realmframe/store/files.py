@@ -1,0 +1,93 @@
+"""The file system, behind one small seam, so that tests can make any step of it fail."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from realmframe.errors import ReadOnlyError, StorageError
+
+#: What the operating system says when a disk or a quota is full.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_READ_ONLY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class FileSystem:
+    """What the store asks of the operating system. Subclass it to inject faults."""
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        """Write all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Have what was written on disk."""
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Replace a file in one step."""
+        os.replace(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Have a folder's entries on disk."""
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def step(self, name: str) -> None:
+        """Pass a named step of a longer operation; does nothing, tests end the process here."""
+
+
+def write_file(fs: FileSystem, path: Path, data: bytes) -> None:
+    """Write a small file in one step: all of it or nothing, and on disk."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            fs.write(descriptor, data)
+            fs.sync(descriptor)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        fs.step("before rename")
+        fs.rename(temporary, path)
+        fs.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into ours.
+
+    Raises
+    ------
+    StorageError
+        For a full disk and everything else.
+    ReadOnlyError
+        If the folder or file cannot be written.
+    """
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        if fault.errno in _FULL:
+            raise StorageError(
+                f"The disk is full: {path} cannot be written.",
+                path=str(path),
+                hint="Nothing was lost; free some space.",
+            ) from fault
+        if fault.errno in _READ_ONLY:
+            raise ReadOnlyError(
+                f"{path} cannot be written: {reason}.",
+                path=str(path),
+                hint="Choose another folder, or change its rights.",
+            ) from fault
+        raise StorageError(f"{path}: {reason}.", path=str(path)) from fault
