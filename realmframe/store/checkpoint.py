@@ -1,8 +1,8 @@
 """Checkpoints: a snapshot as immutable Arrow files, memory-mapped when it is opened again.
 
-The folder holds ``manifest.json``, which is replaced in one step, and ``data/`` with the files that it names: for each class
-an Arrow IPC file and the arrays of its key index, and one file for each blob. Files of classes that did not change since
-the previous checkpoint are kept and named again.
+The folder holds ``manifest.json``, which is replaced in one step, and ``data/`` with the files that it names: for each
+class an Arrow IPC file and the arrays of its key index, and one file for each blob. Files of classes that did not change
+since the previous checkpoint are kept and named again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The journal: an append-only file of records, one for each commit.
 
-A segment begins with a magic number. A record is its length, a checksum, a kind, the realm's version after it, and a payload.
-A record whose bytes end early, at the end of the last segment, was never committed: the writer cuts it off, readers stop
-before it. A record that is there and does not match its checksum is damage.
+A segment begins with a magic number. A record is its length, a checksum, a kind, the realm's version after it, and a
+payload. A record whose bytes end early, at the end of the last segment, was never committed: the writer cuts it off,
+readers stop before it. A record that is there and does not match its checksum is damage.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Segment:
                 raise CorruptFileError(
                     f"{self.path} is damaged at byte {self.offset}.",
                     path=str(self.path),
-                    hint="What came before is whole: restore the file from a backup, or delete the realm and sync anew.",
+                    hint="What came before is whole. Restore it from a backup, or delete the realm and sync anew.",
                 )
             self.offset = start + length
             yield Record(Kind(kind), version, payload)

@@ -319,9 +319,9 @@ _NUMBERS: Final = (int, float, np.float32, Decimal128)
 def same_element(left: Any, right: Any) -> bool:
     """Whether two values are one element of a set: numbers by their amount, everything else by type and value."""
     if isinstance(left, bool) or isinstance(right, bool):
-        return type(left) is type(right) and left == right
+        return type(left) is type(right) and bool(left == right)
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
-        return _amount(left) == _amount(right)
+        return bool(_amount(left) == _amount(right))
     return type(left) is type(right) and bool(left == right)
 
 

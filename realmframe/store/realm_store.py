@@ -1,7 +1,7 @@
 """The folder of one realm: a checkpoint, a journal, and the state that the two give.
 
-Any thread reads :attr:`RealmStore.snapshot` without a lock. A commit takes the store's lock and then the folder's (between
-processes), catches up with what other processes committed, appends its record, and swaps the state.
+Any thread reads :attr:`RealmStore.snapshot` without a lock. A commit takes the store's lock and then the folder's
+(between processes), catches up with what other processes committed, appends its record, and swaps the state.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LOCKS: Final = ("write.lock", "use.lock", "sync.lock")
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What listeners are told: a new snapshot, and what led to it (None when other processes' commits were caught up)."""
+    """What listeners are told: a new snapshot, and what led to it (None for commits of other processes)."""
 
     snapshot: Snapshot
     applied: Applied | None
