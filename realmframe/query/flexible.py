@@ -1,0 +1,101 @@
+"""What a Flexible Sync server takes of the language, and the text that a client sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from realmframe.errors import QueryError
+from realmframe.model import Collection, Schema
+from realmframe.query import tree as t
+from realmframe.query.printing import print_tree
+
+
+def check_flexible(schema: Schema, cls: str, tree: t.Tree) -> None:
+    """Check that a subscription can use a query.
+
+    Raises
+    ------
+    QueryError
+        Naming the operator that a subscription cannot use.
+    """
+    if schema[cls].embedded:
+        raise QueryError(
+            f"A subscription cannot be for the embedded class {cls!r}.", hint="Subscribe to the class that embeds it."
+        )
+    if tree.orderings:
+        word = {t.Sort: "SORT", t.Distinct: "DISTINCT", t.Limit: "LIMIT"}[type(tree.orderings[0])]
+        raise _refused(word, 0)
+    _predicate(schema, cls, tree.predicate)
+
+
+def _refused(operator: str, position: int) -> QueryError:
+    return QueryError(
+        f"A subscription's query cannot use {operator}.",
+        position=position,
+        hint="Use it in a query on the objects that were synced.",
+    )
+
+
+def _predicate(schema: Schema, cls: str, node: t.Predicate) -> None:
+    if isinstance(node, t.Truth):
+        return
+    if isinstance(node, t.Not):
+        _predicate(schema, cls, node.child)
+    elif isinstance(node, t.And | t.Or):
+        for child in node.children:
+            _predicate(schema, cls, child)
+    elif isinstance(node, t.GeoWithin) or isinstance(node, t.Between):
+        _expression(schema, cls, node.left)
+    else:
+        _expression(schema, cls, node.left)
+        _expression(schema, cls, node.right)
+
+
+def _expression(schema: Schema, cls: str, node: t.Expression) -> None:
+    if isinstance(node, t.Subquery):
+        raise _refused("SUBQUERY", node.path.position)
+    if isinstance(node, t.Aggregate):
+        raise _refused(node.op, node.path.position)
+    if isinstance(node, t.Operation):
+        raise _refused(f"arithmetic ({node.op})", 0)
+    if isinstance(node, t.ObjectConstant):
+        raise _refused("obj()", node.position)
+    if not isinstance(node, t.PropertyNode):
+        return
+    if node.post:
+        raise _refused(node.post, node.path.position)
+    if node.quantifier in ("ALL", "NONE"):
+        raise _refused(node.quantifier, node.path.position)
+    _path(schema, cls, node.path)
+
+
+def _path(schema: Schema, cls: str, path: t.Path) -> None:
+    table = cls
+    for number, element in enumerate(path.elements):
+        last = number == len(path.elements) - 1
+        if isinstance(element, str) and element.startswith("@"):
+            raise _refused(element.split(".")[0], path.position)
+        prop = schema[table].properties.get(element) if isinstance(element, str) else None
+        if prop is None:
+            return  # An index or key inside a collection; the binder has checked it.
+        if not prop.is_link or prop.target is None:
+            continue
+        if not schema[prop.target].embedded:
+            if not last:
+                raise _refused(f"the link {prop.name!r} to read another object", path.position)
+            raise _refused(f"the link {prop.name!r}", path.position)
+        if prop.collection is not Collection.SINGLE:
+            raise _refused(f"the collection of embedded objects {prop.name!r}", path.position)
+        table = prop.target
+
+
+def client_text(tree: t.Tree) -> str:
+    """Write a query as a client stores it: a space after the predicate, before what orders it."""
+    predicate = print_tree(t.Tree(tree.predicate))
+    full = print_tree(tree)
+    return full if tree.orderings else predicate + " "
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    """Put the queries of one class together: each in parentheses, without doubles, sorted."""
+    return " OR ".join(f"({text})" for text in sorted(set(texts)))

@@ -1,0 +1,128 @@
+"""SORT, DISTINCT and LIMIT, in the order written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cmp_to_key
+from typing import Any, Final
+
+import numpy as np
+
+from realmframe.errors import QueryError
+from realmframe.model import Collection
+from realmframe.query import tree as t
+from realmframe.query.paths import Scope
+from realmframe.query.source import Context, Rows, Step
+from realmframe.query.values import compare, fold
+
+
+class _NoObject:
+    """In place of a value where a link on the way leads nowhere."""
+
+
+_NOWHERE: Final = _NoObject()
+
+
+@dataclass(frozen=True)
+class Key:
+    """One property to order by."""
+
+    steps: tuple[Step, ...]
+    cls: str
+    name: str
+    index: str | None
+    ascending: bool = True
+
+    def values(self, context: Context, rows: Rows) -> list[Any]:
+        """Return the value for each row."""
+        owners, reached = context.follow(self.steps, rows)
+        found = context.field(self.cls, self.name, reached)
+        if self.index is not None:
+            found = [(v or {}).get(self.index) for v in found]
+        out: list[Any] = [_NOWHERE] * len(rows)
+        for owner, value in zip(owners, found, strict=True):
+            out[owner] = value
+        return out
+
+
+@dataclass(frozen=True)
+class Order:
+    """One clause: ``sort`` and ``distinct`` with keys, or ``limit`` with a count."""
+
+    kind: str
+    keys: tuple[Key, ...] = ()
+    count: int = 0
+
+    def apply(self, context: Context, rows: Rows) -> Rows:
+        """Return the rows in their new order."""
+        if self.kind == "limit":
+            return rows[: self.count]
+        columns = [key.values(context, rows) for key in self.keys]
+        if self.kind == "sort":
+            return rows[_sorted(columns, [k.ascending for k in self.keys])] if len(rows) else rows
+        return rows[_first_of_each(columns)]
+
+
+def _rank(a: Any, b: Any) -> int:
+    if a is _NOWHERE or b is _NOWHERE:
+        # The objects that lead nowhere come last when ascending.
+        return (a is _NOWHERE) - (b is _NOWHERE)
+    return compare(a, b)
+
+
+def _sorted(columns: list[list[Any]], ascending: list[bool]) -> Any:
+    order = list(range(len(columns[0])))
+    for column, up in reversed(list(zip(columns, ascending, strict=True))):
+        keys = [cmp_to_key(_rank)(v) for v in column]
+        order.sort(key=keys.__getitem__, reverse=not up)
+    return np.asarray(order, dtype=np.int64)
+
+
+def _first_of_each(columns: list[list[Any]]) -> Any:
+    kept = [i for i in range(len(columns[0])) if not any(c[i] is _NOWHERE for c in columns)]
+    order = sorted(kept, key=lambda i: tuple(cmp_to_key(compare)(c[i]) for c in columns))
+    out = [i for n, i in enumerate(order) if n == 0 or any(compare(c[i], c[order[n - 1]]) for c in columns)]
+    return np.asarray(sorted(out), dtype=np.int64)
+
+
+def bind_orderings(scope: Scope, orderings: Sequence[t.Ordering]) -> list[Order]:
+    """Bind the clauses; of adjacent SORT clauses the last is the major one."""
+    bound: list[Order] = []
+    for clause in orderings:
+        if isinstance(clause, t.Limit):
+            bound.append(Order("limit", count=clause.count))
+        elif isinstance(clause, t.Distinct):
+            bound.append(Order("distinct", tuple(_key(scope, p, True, "DISTINCT") for p in clause.paths)))
+        else:
+            pairs = zip(clause.paths, clause.ascending, strict=True)
+            keys = tuple(_key(scope, path, up, "SORT") for path, up in pairs)
+            if bound and bound[-1].kind == "sort":
+                keys += bound.pop().keys
+            bound.append(Order("sort", keys))
+    return bound
+
+
+def _key(scope: Scope, path: t.Path, ascending: bool, clause: str) -> Key:
+    cls, steps, position = scope.cls, [], path.position
+    names = list(path.elements)
+    for number, name in enumerate(names):
+        prop = scope.schema[cls].properties.get(name) if isinstance(name, str) else None
+        if prop is None:
+            raise QueryError(f"Class {cls!r} has no property {name!r} for {clause}.", position=position)
+        rest = names[number + 1 :]
+        index = str(rest[0]) if prop.collection is Collection.DICTIONARY and rest else None
+        if len(rest) == (0 if index is None else 1):
+            if prop.collection is not Collection.SINGLE and index is None:
+                raise QueryError(f"{clause} cannot go by a collection.", position=position, kind="other")
+            return Key(tuple(steps), cls, prop.name, index, ascending)
+        if not prop.is_link or prop.target is None or prop.collection in (Collection.LIST, Collection.SET):
+            raise QueryError(f"{clause} can follow single links only.", position=position, kind="other")
+        steps.append(Step(cls, prop.name, prop.target, prop.collection, index=index))
+        if index is not None:
+            names.pop(number + 1)
+        cls = prop.target
+    raise QueryError(f"{clause} names no property.", position=position)
+
+
+__all__ = ["Key", "Order", "bind_orderings", "fold"]
