@@ -123,10 +123,14 @@ class ObjectSchema:
     properties: Mapping[str, Property] = field(default_factory=dict)
     primary_key: str | None = None
     kind: ClassKind = ClassKind.TOPLEVEL
+    #: The properties without the primary key, in declared order.
+    columns: Mapping[str, Property] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parsed = {name: Property.parse(name, form) for name, form in self.properties.items()}
         object.__setattr__(self, "properties", parsed)
+        columns = {name: prop for name, prop in parsed.items() if name != self.primary_key}
+        object.__setattr__(self, "columns", columns)
         if self.primary_key is None:
             return
         key = parsed.get(self.primary_key)
@@ -158,11 +162,6 @@ class ObjectSchema:
     def key_property(self) -> Property | None:
         """The primary-key property, or None."""
         return None if self.primary_key is None else self.properties[self.primary_key]
-
-    @property
-    def columns(self) -> dict[str, Property]:
-        """The properties without the primary key, in declared order."""
-        return {name: p for name, p in self.properties.items() if name != self.primary_key}
 
     @property
     def embedded(self) -> bool:

@@ -37,7 +37,6 @@ from realmframe.store.nested import Applier, check_key, thaw
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Cells, Chunk, Table
 
-_SCHEMA_OPS: Final = (0, 1, 6, 7)
 _CREATE, _ERASE, _UPDATE = 2, 3, 4
 _NEGATIVE_ZERO: Final = -(1 << 63)
 
@@ -127,7 +126,8 @@ class _Run:
         self._stale: str | None = None
 
     def apply(self, cs: Changeset) -> None:
-        is_schema = np.isin(cs.op, _SCHEMA_OPS)
+        op = cs.op
+        is_schema = (op <= 1) | (op == 6) | (op == 7)  # AddTable, EraseTable, AddColumn, EraseColumn
         if not is_schema.any():
             self._objects(cs, np.arange(len(cs)))
             return
