@@ -18,7 +18,6 @@ from realmframe.client.loop import sync_loop
 from realmframe.client.metadata import Metadata, UserRecord
 from realmframe.client.paths import base_folder, metadata_folder
 from realmframe.client.tokens import read_token
-from realmframe.client.transport import AppServices, check_base_url
 from realmframe.client.user import User
 from realmframe.errors import AuthError, NetworkError, RealmError, UsageError
 
@@ -104,6 +103,8 @@ class App:
             raise UsageError("An app needs an id, a string that is not empty.")
         if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0):
             raise UsageError(f"timeout must be a number of seconds, not {timeout!r}.")
+        from realmframe.client.transport import AppServices, check_base_url  # HTTP is loaded with the first app
+
         self.id = id
         self.base_url = check_base_url(base_url)
         self.base_file_path = base_folder(base_file_path)

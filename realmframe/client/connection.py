@@ -143,7 +143,7 @@ class Connection:
         for session in list(self.sessions.values()):
             session.connection_changed(str(event.state))
 
-    def _on_error(self, event: ev.ConnectionError) -> None:
+    def _on_error(self, event: ev.ConnectionFailed) -> None:
         follow = self._FOLLOW_UPS.get(event.follow_up)
         if follow is not None:
             follow(self, event)
@@ -331,7 +331,7 @@ class Connection:
         ev.OpenConnection: _on_open,
         ev.CloseConnection: _on_close,
         ev.ConnectionStateChanged: _on_state,
-        ev.ConnectionError: _on_error,
+        ev.ConnectionFailed: _on_error,
         ev.ProtocolFailure: _on_failure,
         ev.ServerLog: _on_log,
     }

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import filelock
 
-from realmframe.client.connection import Connection
 from realmframe.client.loop import sync_loop
 from realmframe.client.progress import TransferProgress
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
+from realmframe.client.waits import Waits
 from realmframe.errors import (
     AuthError,
     ClientResetError,
@@ -44,6 +44,7 @@ from realmframe.store import Progress as StoredProgress
 
 if TYPE_CHECKING:
     from realmframe.client.app import App
+    from realmframe.client.connection import Connection
 
 log: Final = logging.getLogger("realmframe.client")
 
@@ -82,15 +83,6 @@ class SessionOptions:
     on_error: Callable[[Any, RealmError], object] | None = None
 
 
-@dataclass(slots=True)
-class _Wait:
-    """Somebody who waits for the session."""
-
-    kind: str
-    target: int
-    future: asyncio.Future[None]
-
-
 class SyncSession:
     """The sync of one realm.
 
@@ -115,13 +107,14 @@ class SyncSession:
         self.last_error: RealmError | None = None
         self.fatal_error: RealmError | None = None
         self.caught_up_at: float | None = None
+        self.is_integrating = False
         self._wanted = False
         self._closed = False
         self._caught_up = False
         self._told_query = 0
         self._machine: ClientSession | None = None
         self._connection: Connection | None = None
-        self._waits: list[_Wait] = []
+        self._waits = Waits(store, subscriptions)
         self._work: asyncio.Queue[ev.BootstrapBatch | ev.DownloadReceived] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Callable[[], None]] = []
@@ -260,7 +253,7 @@ class SyncSession:
 
     async def wait_upload(self) -> None:
         """*loop* Wait until the server has acknowledged everything written so far."""
-        await self._wait("upload", self.store.refresh().version)
+        await self._wait("upload", self.store.snapshot.version)
 
     async def wait_subscriptions(self, version: int | None = None) -> None:
         """*loop* Wait until a subscription set (the newest by default) is synchronised.
@@ -280,6 +273,7 @@ class SyncSession:
         self._wanted, self.fatal_error = True, None
         for task in self._tasks:
             task.cancel()
+        self._forget()
         self._tasks = [
             sync_loop().spawn(self._guarded(self._lead()), f"realmframe-lead-{self.store.path.name}"),
             sync_loop().spawn(self._guarded(self._integrate()), f"realmframe-integrate-{self.store.path.name}"),
@@ -305,15 +299,17 @@ class SyncSession:
                 break
             except filelock.Timeout:
                 self.store.refresh()
-                self._settle_waits()
+                self._waits.settle_as_follower()
                 await asyncio.sleep(ELECTION_SECONDS)
         self.store.refresh()
         self._bind()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            version = self.store.snapshot.version
-            if self.store.refresh().version != version:
-                self._on_wake()
+            # While something is integrated the store is locked, and the loop must not wait for it.
+            if not self.is_integrating:
+                version = self.store.snapshot.version
+                if self.store.refresh().version != version:
+                    self._on_wake()
 
     def _bind(self) -> None:
         connection = self.app.sync.connection(self)
@@ -333,9 +329,7 @@ class SyncSession:
         self._machine = machine = connection.machine.add_session(start, PendingList(store.pending), time.monotonic())
         self.number = machine.number
         connection.sessions[machine.number] = self
-        for wait in self._waits:
-            if wait.kind == "download":
-                wait.target = machine.request_mark()
+        self._waits.renumber(machine.request_mark)
         connection.pump()
 
     async def _stop(self) -> None:
@@ -351,7 +345,7 @@ class SyncSession:
         self._tasks.clear()
         self._forget()
         if self._leader.is_locked:
-            self._leader.release()
+            self._leader.release(force=True)
         self._notify()
 
     def _forget(self) -> None:
@@ -363,7 +357,7 @@ class SyncSession:
 
     async def _close(self) -> None:
         await self._stop()
-        self._end_waits(ClosedError("The realm was closed."))
+        self._waits.fail(ClosedError("The realm was closed."))
 
     def _reconnect(self) -> None:
         if self.fatal_error is not None:
@@ -385,10 +379,11 @@ class SyncSession:
         machine, connection = self._machine, self._connection
         if machine is None or connection is None or machine.is_ended:
             return
-        for found in self.subscriptions.queries():
-            if found.version > self._told_query:
-                self._told_query = found.version
-                machine.new_query_set(found)
+        if self.options.flexible and self.subscriptions.latest.version > self._told_query:
+            for found in self.subscriptions.queries():
+                if found.version > self._told_query:
+                    self._told_query = found.version
+                    machine.new_query_set(found)
         machine.local_changes(self.store.snapshot.version)
         connection.pump()
 
@@ -452,7 +447,7 @@ class SyncSession:
                 self._connection.pump()
             if self._caught_up:
                 self.caught_up_at = time.time()
-            self._settle_waits()
+            self._waits.settle()
             self._notify()
 
     def _commit(self, entries: tuple[Any, ...], progress: Progress, query_version: int | None) -> int:
@@ -468,10 +463,14 @@ class SyncSession:
             for e in entries
         ]
         with self.commit_lock:
-            return self.store.integrate(found, _to_store(progress), query_version=query_version).version
+            self.is_integrating = True
+            try:
+                return self.store.integrate(found, _to_store(progress), query_version=query_version).version
+            finally:
+                self.is_integrating = False
 
     def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
-        self._settle_waits()
+        self._waits.settle()
         self._notify()
 
     def _on_mark(self, event: ev.MarkReached) -> None:
@@ -483,10 +482,8 @@ class SyncSession:
             self.transfer = self.transfer.after(
                 phase="done" if done else "subscriptions", fraction=1.0 if done else 0.0
             )
-        for wait in self._waits:
-            if wait.kind == "download" and 0 < wait.target <= event.request:
-                _resolve(wait.future)
-        self._settle_waits()
+        self._waits.marked(event.request)
+        self._waits.settle()
         self._notify()
 
     def _on_query_state(self, event: ev.QueryStateChanged) -> None:
@@ -495,7 +492,7 @@ class SyncSession:
             self._report(
                 QueryError(f"The server refused the subscriptions: {event.message or 'no reason given'}.", kind="other")
             )
-        self._settle_waits()
+        self._waits.settle()
         self._notify()
 
     def _on_compensating(self, event: ev.CompensatingWrites) -> None:
@@ -587,7 +584,7 @@ class SyncSession:
             self.transfer = self.transfer.after(phase=phase)
             self._notify()
 
-    def connection_failed(self, event: ev.ConnectionError, cause: RealmError | None) -> None:
+    def connection_failed(self, event: ev.ConnectionFailed, cause: RealmError | None) -> None:
         """*loop* Hear that the connection could not be opened, or ended."""
         error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
         self.last_error = error
@@ -615,7 +612,7 @@ class SyncSession:
         self.fatal_error = self.last_error = error
         self._caught_up = False
         self._report(error)
-        self._end_waits(error)
+        self._waits.fail(error)
         machine, connection = self._machine, self._connection
         if machine is not None and connection is not None and not machine.is_suspended and not machine.is_ended:
             machine.unbind(time.monotonic())
@@ -629,66 +626,29 @@ class SyncSession:
             _callbacks.submit(_call, handler, self, error)
 
     async def _wait(self, kind: str, target: int) -> None:
-        wait = _Wait(kind, target, asyncio.get_running_loop().create_future())
         if self._closed:
             raise ClosedError("The realm was closed.")
         if self.fatal_error is not None:
             raise self.fatal_error
-        self._waits.append(wait)
+        wait = self._waits.add(kind, target)
         try:
             if self._connection is not None:
                 self._connection.pump()
-            self._settle_waits()
-            if self.options.cancel_waits and not wait.future.done() and self.last_error is not None:
+            self._waits.settle()
+            if self.last_error is not None:
                 self._cancel_waits_later(self.last_error)
             await wait.future
         finally:
             self._waits.remove(wait)
 
-    def _settle_waits(self) -> None:
-        follower = self._machine is None
-        for wait in self._waits:
-            if wait.future.done():
-                continue
-            if wait.kind == "upload":
-                if not any(p.version <= wait.target for p in self.store.pending()):
-                    _resolve(wait.future)
-            elif wait.kind == "subscriptions":
-                self._settle_subscriptions(wait)
-            elif follower and self._wanted and self._other_is_current():
-                _resolve(wait.future)
-
-    def _settle_subscriptions(self, wait: _Wait) -> None:
-        state = self.subscriptions.state_of(wait.target)
-        if state in DONE:
-            _resolve(wait.future)
-        elif state is State.ERROR:
-            said = self.subscriptions.error_of(wait.target)
-            wait.future.set_exception(QueryError(f"The server refused the subscriptions: {said}", kind="other"))
-
-    def _other_is_current(self) -> bool:
-        """As a follower: whether the process that syncs has brought anything at all yet."""
-        return self.subscriptions.latest.state in DONE and self.store.progress.download_server_version > 0
-
-    def _end_waits(self, error: RealmError) -> None:
-        for wait in self._waits:
-            if not wait.future.done():
-                wait.future.set_exception(error)
-
     def _cancel_waits_later(self, error: RealmError) -> None:
         """With cancel_waits_on_non_fatal_errors: end the waits with this error once the app's time-out has passed."""
-        if not self.options.cancel_waits:
-            return
-        waits = [w for w in self._waits if not w.future.done()]
-
-        def cancel() -> None:
-            if self.last_error is None or (self.is_connected and self._caught_up):
-                return
-            for wait in waits:
-                if not wait.future.done():
-                    wait.future.set_exception(error)
-
-        asyncio.get_running_loop().call_later(self.app.timeout, cancel)
+        if self.options.cancel_waits and len(self._waits):
+            self._waits.fail_later(
+                self.app.timeout,
+                error,
+                lambda: self.last_error is not None and not (self.is_connected and self._caught_up),
+            )
 
     def _notify(self) -> None:
         for callback in list(self._listeners):
@@ -721,11 +681,6 @@ class SyncSession:
         ev.FollowUp.REFRESH_USER: _refresh_user,
         ev.FollowUp.REFRESH_LOCATION: _refresh_location,
     }
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _call(callback: Callable[..., object], *arguments: Any) -> None:
@@ -766,6 +721,8 @@ class SyncClient:
         key = (options.user_id, options.flexible, 0 if self._app.multiplex_sessions else id(session))
         found = self._connections.get(key)
         if found is None:
+            from realmframe.client.connection import Connection  # websockets are loaded with the first session
+
             found = self._connections[key] = Connection(self._app, options.user_id, options.flexible)
         return found
 

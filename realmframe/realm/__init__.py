@@ -1,7 +1,8 @@
 """Floor 4: the facade.
 
 ``Realm.open`` (:mod:`.opening`) takes a :class:`Configuration`, opens or joins the process's
-:class:`~.core.RealmCore` of that path (store, session, subscriptions), and gives a :class:`Realm`: live frames over one pinned snapshot, transactions
+:class:`~.core.RealmCore` of that path (store, session, subscriptions), and gives a :class:`Realm`: live frames over one
+pinned snapshot, transactions
 (:mod:`.transaction`), subscriptions (:mod:`.subscriptions`), changes (:mod:`.changes`), the past and other engines
 (:mod:`.history`). ``run`` blocks on an awaitable in a notebook.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import threading
 import time
@@ -18,11 +19,37 @@ from realmframe.errors import AuthError, StorageError, UsageError, WrongUserErro
 from realmframe.realm.configuration import Configuration, SyncConfiguration
 from realmframe.realm.schema import check_schema
 from realmframe.realm.transaction import timestamp_now
-from realmframe.store import Owner, RealmStore, Snapshot, schema_changeset
+from realmframe.store import Commit, Owner, RealmStore, Snapshot, schema_changeset
 
 _CLOSING_SECONDS: Final = 60.0
 _lock: Final = threading.Lock()
 _open: Final[dict[Path, RealmCore]] = {}
+
+
+class Times:
+    """When each version that this process saw came to be."""
+
+    def __init__(self, version: int) -> None:
+        self._seen: list[tuple[float, int]] = [(time.time(), version)]
+
+    def note(self, version: int) -> None:
+        """Note that a version is there now."""
+        if version != self._seen[-1][1]:
+            self._seen.append((time.time(), version))
+
+    def version_at(self, when: dt.datetime) -> int:
+        """Give the version that was the newest at a time.
+
+        Raises
+        ------
+        UsageError
+            For a time before this process opened the realm.
+        """
+        moment = when.timestamp()
+        if moment < self._seen[0][0]:
+            first = dt.datetime.fromtimestamp(self._seen[0][0], dt.UTC)
+            raise UsageError(f"This process knows the realm only since {first:%Y-%m-%d %H:%M:%S} UTC.")
+        return next(version for seen, version in reversed(self._seen) if seen <= moment)
 
 
 class RealmCore:
@@ -50,6 +77,7 @@ class RealmCore:
         self.session = None if sync is None else self._make_session(sync, configuration)
         self.write_lock = self.session.commit_lock if self.session is not None else threading.RLock()
         self.stop_policy = "immediately" if sync is None else sync.session_stop_policy
+        self.times = Times(self.store.snapshot.version)
         self._stop_listening: Callable[[], None] = self.store.listen(self._on_commit)
 
     def _make_session(self, sync: SyncConfiguration, configuration: Configuration) -> SyncSession:
@@ -64,7 +92,8 @@ class RealmCore:
         )
         return SyncSession(sync.user.app, self.store, self.subscriptions, options)
 
-    def _on_commit(self, *_: object) -> None:
+    def _on_commit(self, news: Commit) -> None:
+        self.times.note(news.snapshot.version)
         if self.session is not None:
             self.session.wake()
 
@@ -134,6 +163,12 @@ class RealmCore:
         if configuration.read_only:
             raise UsageError("The realm is read_only, and its file lacks classes or properties of the schema.")
         self.commit(changeset)
+
+    def newest(self) -> Snapshot:
+        """Give the newest snapshot, with what other processes committed unless that would have to be waited for."""
+        if self.session is not None and self.session.is_integrating:
+            return self.store.snapshot
+        return self.store.refresh()
 
     def commit(self, changeset: Changeset) -> Snapshot:
         """Write locally, durably."""

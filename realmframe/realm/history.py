@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +14,6 @@ from realmframe.errors import UsageError
 from realmframe.frames import snapshot_frame
 from realmframe.realm.configuration import Configuration
 from realmframe.store import RealmStore, Snapshot, Table, objects_changeset, schema_changeset
-
-#: The protocol's clock starts here.
-_EPOCH: Final = dt.datetime(2015, 1, 1, tzinfo=dt.UTC)
-
 
 class PastRealm(Mapping[str, Any]):
     """A realm as it was: ordinary frames by class.
@@ -43,6 +38,32 @@ class PastRealm(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<the realm at version {self.version}: {', '.join(self)}>"
+
+
+def as_of(store: RealmStore, version: int) -> PastRealm:
+    """Show a realm at an earlier version.
+
+    Raises
+    ------
+    UsageError
+        For a version that is no longer kept; it names those that are.
+    """
+    return PastRealm(store.as_of(version))
+
+
+def history(store: RealmStore, class_name: str) -> Any:
+    """List the commits that this process still knows, with how many objects of a class each touched."""
+    rows = []
+    for commit in store.past():
+        touched = commit.touched.get(class_name)
+        counts = (0, 0, 0)
+        if touched is not None:
+            counts = (len(touched.inserted), len(touched.modified_ids), len(touched.deleted))
+        if any(counts):
+            rows.append((commit.snapshot.version, *counts))
+    names = ("version", "inserted", "modified", "deleted")
+    columns = {name: pa.array([row[i] for row in rows], pa.int64()) for i, name in enumerate(names)}
+    return pa.table(columns).to_pandas()
 
 
 def records_to_frame(records: Iterable[Mapping[str, Any]]) -> Any:
@@ -84,7 +105,7 @@ def sql(snapshot: Snapshot, text: str) -> Any:
         for name, table in snapshot.tables.items():
             connection.register(name, storage_table(table))
         try:
-            return connection.execute(text).fetch_arrow_table().to_pandas()
+            return connection.execute(text).df()
         except duckdb.Error as fault:
             raise UsageError(f"The SQL cannot be run: {fault}") from fault
 

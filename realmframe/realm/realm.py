@@ -47,7 +47,7 @@ class Realm:
     def __init__(self, core: RealmCore, configuration: Configuration) -> None:
         self.core = core
         self.configuration = configuration
-        self._snapshot = core.store.refresh()
+        self._snapshot = core.newest()
         self._frames = LiveFrames(self)
         self._subscriptions = SubscriptionSet(self)
         self._closed = False
@@ -193,7 +193,7 @@ class Realm:
     def refresh(self) -> bool:
         """Move all frames to the newest version; tell whether there was a newer one."""
         self.need_open()
-        newest = self.core.store.refresh()
+        newest = self.core.newest()
         if newest.version == self._snapshot.version and newest.schema is self._snapshot.schema:
             return False
         self._snapshot = newest
@@ -345,12 +345,18 @@ class Realm:
     # ------------------------------------------------------------------ the past, and other engines
 
     def as_of(self, when: int | dt.datetime) -> past.PastRealm:
-        """Show the realm as it was at a version or a time: ``realm.as_of(7)["Flight"]`` is an ordinary frame."""
+        """Show the realm as it was at a version or a time: ``realm.as_of(7)["Flight"]`` is an ordinary frame.
+
+        Raises
+        ------
+        UsageError
+            For a version or time before what this process still knows.
+        """
         self.need_open()
-        return past.as_of(self.core.store, when)
+        return past.as_of(self.core.store, self.core.times.version_at(when) if isinstance(when, dt.datetime) else when)
 
     def history(self, class_name: str) -> Any:
-        """List what happened to a class: a frame with version, time, origin and how many objects changed."""
+        """List what happened to a class: a frame with versions and how many objects each touched."""
         self.need_open()
         return past.history(self.core.store, class_name)
 

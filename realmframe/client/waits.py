@@ -1,0 +1,140 @@
+"""Who waits for a session, and when each wait ends. Everything here runs in the sync thread.
+
+============== ======================================= ==============================
+waits for      ends well when                          ends badly when
+============== ======================================= ==============================
+download       its MARK is answered and integrated     the session fails or closes
+upload         no older local change is unacknowledged the session fails or closes
+subscriptions  the set is complete or superseded       so, or the server refuses the set
+============== ======================================= ==============================
+
+With cancel_waits_on_non_fatal_errors a wait also ends with a non-fatal error, once the app's time-out has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from realmframe.client.subscriptions import DONE, StoredSubscriptions
+from realmframe.errors import QueryError, RealmError
+from realmframe.session.subscriptions import State
+
+if TYPE_CHECKING:
+    from realmframe.store import RealmStore
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """Somebody who waits.
+
+    Attributes
+    ----------
+    kind : str
+        ``download``, ``upload`` or ``subscriptions``.
+    target : int
+        Number of a MARK (0: none asked for yet), a client version, or a query version.
+    """
+
+    kind: str
+    target: int
+    future: asyncio.Future[None]
+
+    def succeed(self) -> None:
+        """End it well."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Waits:
+    """All waits of one session.
+
+    Parameters
+    ----------
+    store : RealmStore
+    subscriptions : StoredSubscriptions
+    """
+
+    def __init__(self, store: RealmStore, subscriptions: StoredSubscriptions) -> None:
+        self._store = store
+        self._subscriptions = subscriptions
+        self._found: list[Wait] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, kind: str, target: int) -> Wait:
+        """Begin to wait."""
+        wait = Wait(kind, target, asyncio.get_running_loop().create_future())
+        self._found.append(wait)
+        return wait
+
+    def remove(self, wait: Wait) -> None:
+        """Forget a wait."""
+        if wait in self._found:
+            self._found.remove(wait)
+
+    def renumber(self, request_mark: Callable[[], int]) -> None:
+        """Ask a new binding for the MARKs that are waited for."""
+        for wait in self._found:
+            if wait.kind == "download":
+                wait.target = request_mark()
+
+    def marked(self, number: int) -> None:
+        """Note that all MARKs up to this number are answered and integrated."""
+        for wait in self._found:
+            if wait.kind == "download" and 0 < wait.target <= number:
+                wait.succeed()
+
+    def settle(self) -> None:
+        """End the waits whose condition holds."""
+        pending: list[int] | None = None
+        for wait in self._found:
+            if wait.future.done():
+                continue
+            if wait.kind == "upload":
+                if pending is None:
+                    pending = [p.version for p in self._store.pending()]
+                if not any(version <= wait.target for version in pending):
+                    wait.succeed()
+            elif wait.kind == "subscriptions":
+                self._settle_subscriptions(wait)
+
+    def _settle_subscriptions(self, wait: Wait) -> None:
+        state = self._subscriptions.state_of(wait.target)
+        if state in DONE:
+            wait.succeed()
+        elif state is State.ERROR:
+            said = self._subscriptions.error_of(wait.target)
+            wait.fail(QueryError(f"The server refused the subscriptions: {said}.", kind="other"))
+
+    def settle_as_follower(self) -> None:
+        """End waits of a process that does not sync itself: a download counts when anything has been brought."""
+        self.settle()
+        if self._subscriptions.latest.state in DONE and self._store.progress.download_server_version > 0:
+            for wait in self._found:
+                if wait.kind == "download":
+                    wait.succeed()
+
+    def fail(self, error: RealmError) -> None:
+        """End all waits with an error."""
+        for wait in self._found:
+            wait.fail(error)
+
+    def fail_later(self, seconds: float, error: RealmError, is_still_so: Callable[[], bool]) -> None:
+        """End what waits now with an error after some time, if it still holds then."""
+        waits = list(self._found)
+
+        def cancel() -> None:
+            if is_still_so():
+                for wait in waits:
+                    wait.fail(error)
+
+        asyncio.get_running_loop().call_later(seconds, cancel)

@@ -1,0 +1,135 @@
+"""What can be asked for when a realm is opened, and what each mistake is told."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import realmframe as rf
+from realmframe.client import User
+from realmframe.errors import SchemaError, UsageError
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    """Give a user of an app whose server does not exist: nothing here needs one."""
+    return rf.App("a-1", base_url="http://127.0.0.1:9", base_file_path=tmp_path).user("U")
+
+
+def test_default_behaviour_is_the_sdks(user: User) -> None:
+    """Without a behaviour: download_before_open, 30 s, throw_exception."""
+    sync = rf.SyncConfiguration(user, flexible=True)
+    for behavior in (sync.new_realm_file_behavior, sync.existing_realm_file_behavior):
+        assert (behavior.type, behavior.time_out, behavior.time_out_behavior) == (
+            "download_before_open",
+            30.0,
+            "throw_exception",
+        )
+
+
+@pytest.mark.parametrize("word", ["openImmediately", "open_immediately"])
+def test_both_spellings_are_taken(word: str) -> None:
+    """The SDK's words are taken in camelCase and snake_case."""
+    made = rf.OpenRealmBehaviorConfiguration(type=word, time_out=1, time_out_behavior="openLocalRealm")
+    assert (made.type, made.time_out, made.time_out_behavior) == ("open_immediately", 1.0, "open_local_realm")
+
+
+def test_a_behaviour_without_time_out_waits_for_ever() -> None:
+    """The 30 s default does not merge into a behaviour that was given."""
+    assert rf.OpenRealmBehaviorConfiguration(type="download_before_open").time_out is None
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"type": "open_imediately"}, "open_immediately"),
+    ({"type": None}, "download_before_open"),
+    ({"timeOut": 5}, "time_out"),
+    ({"time_out": 5}, "time_out_behavior"),
+    ({"time_out": -1, "time_out_behavior": "open_local_realm"}, "zero or more"),
+    ({"time_out": "5", "time_out_behavior": "open_local_realm"}, "number of seconds"),
+    ({"time_out": True, "time_out_behavior": "open_local_realm"}, "number of seconds"),
+    ({"time_out": float("nan"), "time_out_behavior": "open_local_realm"}, "number of seconds"),
+    ({"time_out": 5, "time_out_behavior": "openLocal"}, "open_local_realm"),
+]
+
+
+@pytest.mark.parametrize(("keywords", "text"), MISTAKES, ids=[str(m[0]) for m in MISTAKES])
+def test_mistakes_in_a_behaviour(keywords: dict[str, Any], text: str) -> None:
+    """Each mistake is refused with what was meant."""
+    with pytest.raises(UsageError, match=text):
+        rf.OpenRealmBehaviorConfiguration(**keywords)
+
+
+SYNC_MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({}, "either flexible=True or a partition_value"),
+    ({"flexible": True, "partition_value": "x"}, "either"),
+    ({"flexible": False}, "True"),
+    ({"flexible": "yes"}, "True"),
+    ({"partition_value": 1.5}, "string, an integer"),
+    ({"partition_value": True}, "string, an integer"),
+    ({"flexible": True, "cancelWaitsOnNonFatalError": True}, "cancel_waits_on_non_fatal_errors"),
+    ({"flexible": True, "cancel_wait_on_non_fatal_error": True}, "cancel_waits_on_non_fatal_errors"),
+    ({"flexible": True, "cancel_waits_on_non_fatal_errors": 1}, "True or False"),
+    ({"flexible": True, "client_reset": "recover"}, "recover"),
+    ({"flexible": True, "on_error": 5}, "function"),
+    ({"flexible": True, "new_realm_file_behavior": "open_immediately"}, "OpenRealmBehaviorConfiguration"),
+    ({"flexible": True, "initial_subscriptions": 5}, "function"),
+    ({"partition_value": "x", "initial_subscriptions": print}, "Flexible Sync"),
+    ({"flexible": True, "session_stop_policy": "later"}, "after_upload"),
+]
+
+
+@pytest.mark.parametrize(("keywords", "text"), SYNC_MISTAKES, ids=[str(list(m[0].items())) for m in SYNC_MISTAKES])
+def test_mistakes_in_a_sync_configuration(user: User, keywords: dict[str, Any], text: str) -> None:
+    """Each mistake is refused with what was meant."""
+    with pytest.raises(UsageError, match=text):
+        rf.SyncConfiguration(user, **keywords)
+
+
+def test_no_user_is_refused() -> None:
+    """A sync configuration says how to get a user."""
+    with pytest.raises(UsageError, match="log_in"):
+        rf.SyncConfiguration(None, flexible=True)
+
+
+@pytest.mark.parametrize("value", ["x", 42, None, uuid.UUID(int=1), rf.ObjectId(bytes(12))])
+def test_partition_values(user: User, value: Any) -> None:
+    """Strings, integers, ObjectIds, UUIDs and null are partitions."""
+    assert rf.SyncConfiguration(user, partition_value=value).partition_value == value
+
+
+def test_one_path_in_two_places(user: User) -> None:
+    """sync.path means the realm's path; two that differ are an error."""
+    sync = rf.SyncConfiguration(user, flexible=True, path="a.realm")
+    assert rf.Configuration(sync=sync).path == "a.realm"
+    assert rf.Configuration(path="a.realm", sync=sync).path == "a.realm"
+    with pytest.raises(UsageError, match=r"sync\.path"):
+        rf.Configuration(path="b.realm", sync=sync)
+
+
+def test_path_for_touches_nothing(user: User, tmp_path: Path) -> None:
+    """Realm.path_for and Realm.exists say where a realm is without making anything."""
+    sync = rf.SyncConfiguration(user, flexible=True)
+    found = rf.Realm.path_for(sync=sync)
+    assert found.path == tmp_path / "flx_sync_default_U.realm"
+    assert rf.Realm.path_for(path="sub/a.realm", sync=sync).path == tmp_path / "sub" / "a.realm"
+    assert not rf.Realm.exists(path="sub/a.realm", sync=sync)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({"pth": "x"}, UsageError),
+        ({"path": 5}, UsageError),
+        ({"schema": "Flight"}, SchemaError),
+        ({"schema": [{"name": "A", "properties": {"b": "B?"}}]}, SchemaError),
+        ({"sync": 5}, UsageError),
+    ],
+)
+def test_mistakes_in_a_configuration(keywords: dict[str, Any], error: type[Exception]) -> None:
+    """Each mistake is refused when the configuration is made."""
+    with pytest.raises(error):
+        rf.Configuration(**keywords)
