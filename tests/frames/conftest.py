@@ -41,7 +41,9 @@ class Source:
 
     def status(self) -> FrameStatus:
         """How fresh it is."""
-        return FrameStatus(self.snapshot.version, self.current.as_of, self.current.is_stale, self.current.pending_writes)
+        return FrameStatus(
+            self.snapshot.version, self.current.as_of, self.current.is_stale, self.current.pending_writes
+        )
 
     def apply(self, instructions: Sequence[Instruction] | Changeset) -> None:
         """Move the snapshot on, but not the frames."""

@@ -55,7 +55,11 @@ GOOD = [
     ("f", 0.5, 0.5),
     ("x", b"\0\xff", b"\0\xff"),
     ("at", MOMENT, pd.Timestamp(MOMENT)),
-    ("at", pd.Timestamp("2020-01-01 00:00:00.000000001", tz="UTC"), pd.Timestamp("2020-01-01 00:00:00.000000001", tz="UTC")),
+    (
+        "at",
+        pd.Timestamp("2020-01-01 00:00:00.000000001", tz="UTC"),
+        pd.Timestamp("2020-01-01 00:00:00.000000001", tz="UTC"),
+    ),
     ("u", UUID, UUID),
     ("u", str(UUID), UUID),
     ("o", str(OID), OID),

@@ -24,7 +24,9 @@ def test_minimal_changes(source: Source) -> None:
     edit = edit[edit._id != 3]
     edit = pd.concat([edit, pd.DataFrame({"_id": [9], "carrier": ["B6"]})], ignore_index=True)
     changes = changes_for(before, edit)
-    assert {name: table.to_pylist() for name, table in changes.modified.items()} == {"delay": [{"_id": 2, "delay": 7.0}]}
+    assert {name: table.to_pylist() for name, table in changes.modified.items()} == {
+        "delay": [{"_id": 2, "delay": 7.0}]
+    }
     assert changes.inserted["_id"].to_pylist() == [9]
     assert changes.deleted.to_pylist() == [3]
     assert sorted(changes.to_frame().change) == ["delete", "insert", "modify"]

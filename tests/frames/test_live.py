@@ -89,13 +89,14 @@ def test_what_is_derived_stays(source: Source) -> None:
         lambda f: f.pop("delay"),
         lambda f: f.__delitem__("delay"),
         lambda f: f.drop(columns="delay", inplace=True),
-        lambda f: f.fillna(0, inplace=True),
+        lambda f: f.fillna({"delay": 0.0}, inplace=True),
         lambda f: f.sort_values("delay", inplace=True),
         lambda f: f.update(f.copy()),
         lambda f: setattr(f, "columns", list("abcdefg")),
         lambda f: setattr(f, "index", [5]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
 def test_assigning_raises(source: Source, assign: object) -> None:
     """Every way to change a frame in place raises one error that shows the right call, and changes nothing."""
     source.apply(flights((1, "UA", 5.0)))
