@@ -177,7 +177,7 @@ def _series(series: pd.Series[Any], prop: Property) -> Any:
         return series.array.__arrow_array__()
     if isinstance(kind, pd.CategoricalDtype):
         return _series(series.astype(kind.categories.dtype), prop)
-    if kind == object:
+    if kind == np.dtype(object):
         return [None if _is_missing(v) else v for v in series]
     keep_nan = prop.type in (PropertyType.DOUBLE, PropertyType.FLOAT) and not prop.optional
     return pa.array(series, from_pandas=not keep_nan)
