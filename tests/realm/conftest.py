@@ -287,8 +287,8 @@ class ScriptedServer:
         await peer.send(
             wire.Download(
                 peer.number,
-                shown if everything else peer.sent_version or shown,
-                peer.client_version if batch is BatchState.STEADY_STATE else 0,
+                shown,
+                peer.client_version,
                 shown,
                 7,
                 peer.client_version,
