@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from realmframe.errors import QueryError
 from realmframe.model import Collection, Link, PropertyType
 from realmframe.query import expressions as e
@@ -15,8 +13,7 @@ from realmframe.query.constants import NUMERIC, bind_constant, bind_list, bind_o
 from realmframe.query.geo import Region
 from realmframe.query.literals import INT_MAX, INT_MIN
 from realmframe.query.paths import Scope, bind_aggregate, bind_property, walk
-from realmframe.query.source import Step
-from realmframe.query.values import STRING_OPERATORS, arithmetic
+from realmframe.query.values import STRING_OPERATORS, arithmetic, value_type
 from realmframe.query.vector import Scalar
 
 _TEXTUAL: Final = frozenset({PropertyType.STRING, PropertyType.DATA, PropertyType.MIXED})
@@ -202,12 +199,8 @@ def _equality(scope: Scope, node: t.Comparison) -> p.Predicate:
     kind = own.type if own is not None else None
     if own is not None and isinstance(kind, PropertyType) and isinstance(right, e.Value):
         if right.multiple:
-            if (
-                operator == "=="
-                and right.values
-                and kind is not PropertyType.MIXED
-                and right.quantifier in (None, "ANY")
-            ):
+            searched = operator == "==" and kind is not PropertyType.MIXED and right.quantifier in (None, "ANY")
+            if searched and right.values:
                 return _in_list(own, kind, right.values, nullable=_nullable(scope, own))
         elif right.type == kind or kind is PropertyType.MIXED:
             suffix = "[c]" if node.fold and kind in _TEXTUAL and _one(right) is not None else ""
@@ -230,19 +223,13 @@ def _in_list(own: e.Property, kind: PropertyType, values: list[Any], *, nullable
         elif kind is PropertyType.INT and isinstance(value, float) and not isinstance(value, bool):
             if value == value and INT_MIN <= value <= INT_MAX and int(value) == value:
                 kept.append(int(value))
-        elif e.Value(values=[value]) and _type_of(value) is kind:
+        elif value_type(value) is kind:
             kept.append(value)
     if not kept:
         # For these types the engine forgets a list of which nothing fits, and so asks for nothing.
         searched = (PropertyType.UUID, PropertyType.OBJECT_ID, PropertyType.STRING, PropertyType.INT)
         return p.Truth(kind not in searched)
     return p.Leaf(own, Scalar(kind, "IN", kept, nullable=nullable))
-
-
-def _type_of(value: Any) -> PropertyType:
-    from realmframe.query.values import value_type
-
-    return value_type(value)
 
 
 def _check_text(right: e.Bound, op: str, position: int) -> None:
@@ -289,7 +276,7 @@ def _between(scope: Scope, node: t.Between) -> p.Predicate:
     own = _own(left)
     if own is not None and own.type in (PropertyType.INT, PropertyType.DATE):
         values = _one(low), _one(high)
-        if all(_type_of(v) is own.type for v in values):
+        if all(v is not None and value_type(v) is own.type for v in values):
             return p.Leaf(own, Scalar(own.type, "BETWEEN", values))
     first = _relational(scope, t.Comparison(node.left, ">=", limits[0], False, node.position))
     second = _relational(scope, t.Comparison(node.left, "<=", limits[1], False, node.position))
@@ -349,4 +336,4 @@ def _shape_argument(constant: t.Constant, position: int) -> t.Shape:
     return parsed.shape
 
 
-__all__ = ["Step", "bind_expression", "bind_predicate", "np"]
+__all__ = ["bind_expression", "bind_predicate"]

@@ -106,6 +106,7 @@ def bind_constant(schema: Schema, node: t.Constant, hint: e.ExpressionType) -> e
         values = [convert(t.Constant(v, position=node.position), hint) for v in node.value]
         return e.Value(type=PropertyType.MIXED, multiple=True, quantifier=node.quantifier, values=values)
     value = convert(node, hint)
+    kind: e.ExpressionType
     if value is None:
         kind = hint if hint in (PropertyType.STRING, PropertyType.DATA) else None
         return e.Value(type=kind, values=[None])

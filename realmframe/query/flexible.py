@@ -44,7 +44,7 @@ def _predicate(schema: Schema, cls: str, node: t.Predicate) -> None:
     elif isinstance(node, t.And | t.Or):
         for child in node.children:
             _predicate(schema, cls, child)
-    elif isinstance(node, t.GeoWithin) or isinstance(node, t.Between):
+    elif isinstance(node, t.GeoWithin | t.Between):
         _expression(schema, cls, node.left)
     else:
         _expression(schema, cls, node.left)
@@ -62,6 +62,8 @@ def _expression(schema: Schema, cls: str, node: t.Expression) -> None:
         raise _refused("obj()", node.position)
     if not isinstance(node, t.PropertyNode):
         return
+    if node.path.elements[0] == "@links":
+        raise _refused("@links", node.path.position)
     if node.post:
         raise _refused(node.post, node.path.position)
     if node.quantifier in ("ALL", "NONE"):

@@ -14,7 +14,7 @@ from realmframe.model import Collection
 from realmframe.query import tree as t
 from realmframe.query.paths import Scope
 from realmframe.query.source import Context, Rows, Step
-from realmframe.query.values import compare, fold
+from realmframe.query.values import compare
 
 
 class _NoObject:
@@ -71,7 +71,7 @@ def _rank(a: Any, b: Any) -> int:
     return compare(a, b)
 
 
-def _sorted(columns: list[list[Any]], ascending: list[bool]) -> Any:
+def _sorted(columns: list[list[Any]], ascending: list[bool]) -> Rows:
     order = list(range(len(columns[0])))
     for column, up in reversed(list(zip(columns, ascending, strict=True))):
         keys = [cmp_to_key(_rank)(v) for v in column]
@@ -79,7 +79,7 @@ def _sorted(columns: list[list[Any]], ascending: list[bool]) -> Any:
     return np.asarray(order, dtype=np.int64)
 
 
-def _first_of_each(columns: list[list[Any]]) -> Any:
+def _first_of_each(columns: list[list[Any]]) -> Rows:
     kept = [i for i in range(len(columns[0])) if not any(c[i] is _NOWHERE for c in columns)]
     order = sorted(kept, key=lambda i: tuple(cmp_to_key(compare)(c[i]) for c in columns))
     out = [i for n, i in enumerate(order) if n == 0 or any(compare(c[i], c[order[n - 1]]) for c in columns)]
@@ -104,7 +104,8 @@ def bind_orderings(scope: Scope, orderings: Sequence[t.Ordering]) -> list[Order]
 
 
 def _key(scope: Scope, path: t.Path, ascending: bool, clause: str) -> Key:
-    cls, steps, position = scope.cls, [], path.position
+    cls, position = scope.cls, path.position
+    steps: list[Step] = []
     names = list(path.elements)
     for number, name in enumerate(names):
         prop = scope.schema[cls].properties.get(name) if isinstance(name, str) else None
@@ -125,4 +126,4 @@ def _key(scope: Scope, path: t.Path, ascending: bool, clause: str) -> Key:
     raise QueryError(f"{clause} names no property.", position=position)
 
 
-__all__ = ["Key", "Order", "bind_orderings", "fold"]
+__all__ = ["Key", "Order", "bind_orderings"]

@@ -272,7 +272,7 @@ class _Builder(Transformer[Token, t.Tree]):
             )
         return t.Subquery(finish_path(c[1], c[1].position), variable, c[3])
 
-    def list(self, c: list[Any]) -> t.Expression:
+    def values(self, c: list[Any]) -> t.Expression:
         quantifier = c.pop(0) if isinstance(c[0], Token) else None
         return t.ListConstant(tuple(c[0]), quantifier.type if quantifier else None)
 

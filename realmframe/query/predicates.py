@@ -14,7 +14,7 @@ from realmframe.model import Link, PropertyType
 from realmframe.query import expressions as e
 from realmframe.query.geo import Region
 from realmframe.query.source import Context, Objects
-from realmframe.query.values import RELATIONAL, STRING_OPERATORS, TESTS, Row, compare, equal
+from realmframe.query.values import RELATIONAL, STRING_OPERATORS, TESTS, Row, compare
 from realmframe.query.vector import Scalar
 
 Mask = npt.NDArray[np.bool_]
@@ -236,4 +236,4 @@ class SubqueryCount(e.Walk):
         return [[([n], False)] for n in counts]
 
 
-__all__ = ["Compare", "Junction", "Leaf", "Not", "Predicate", "SubqueryCount", "Truth", "Within", "equal"]
+__all__ = ["Compare", "Junction", "Leaf", "Not", "Predicate", "SubqueryCount", "Truth", "Within"]

@@ -178,7 +178,7 @@ class Context:
             for prop in owner.properties.values():
                 if prop.is_link and prop.target == cls and owner.name != cls:
                     step = Step(owner.name, prop.name, cls, prop.collection)
-                    found.extend(self._forward(step, self._all_objects(owner.name))[1])  # type: ignore[arg-type]
+                    found.extend(self._forward(step, self._all_objects(owner.name))[1])
         return found
 
     def count_backlinks(self, cls: str, objects: Objects) -> list[int]:

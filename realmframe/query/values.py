@@ -136,7 +136,7 @@ def to_decimal(value: Any) -> decimal.Decimal:
 
 
 def _order(a: Any, b: Any) -> int:
-    return (a > b) - (a < b)
+    return int(a > b) - int(a < b)
 
 
 def _compare_numbers(a: Any, b: Any) -> int:

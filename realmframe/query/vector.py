@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from realmframe.model import Decimal128, ObjectId, PropertyType, Timestamp
+from realmframe.model import Decimal128, ObjectId, PropertyType
 from realmframe.query.values import (
     RELATIONAL,
     STRING_OPERATORS,
@@ -20,7 +20,6 @@ from realmframe.query.values import (
     compare,
     fold,
     to_decimal,
-    utf8,
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -132,13 +131,13 @@ class Scalar:
             return self._among(array, valid)
         if self.op == "BETWEEN":
             low, high = (Scalar(self.kind, op, c) for op, c in zip((">=", "<="), self.constant, strict=True))
-            both = low._values(array) & high._values(array)
+            both = low.compare(array) & high.compare(array)
             return both if valid is None else both & valid
         if self.constant is None:
             return self._against_null(array, valid)
         if self.kind is PropertyType.INT and self._unbounded():
             return np.ones(len(array), dtype=bool)
-        result = self._values(array)
+        result = self.compare(array)
         if valid is None:
             return result
         null_matches = self.test(None)
@@ -158,12 +157,12 @@ class Scalar:
         else:
             found = np.zeros(len(array), dtype=bool)
             for constant in wanted:
-                found |= Scalar(self.kind, "==", constant)._values(array)
+                found |= Scalar(self.kind, "==", constant).compare(array)
         if valid is None:
             return found
         return np.where(valid, found, None in self.constant)
 
-    def _values(self, array: pa.Array) -> Mask:
+    def compare(self, array: pa.Array) -> Mask:
         """Test what is not null (the result for nulls means nothing)."""
         kind = self.kind
         if kind in (PropertyType.INT, PropertyType.FLOAT, PropertyType.DOUBLE):
@@ -316,4 +315,4 @@ def _python_values(array: pa.Array) -> list[Any]:
     return list(array.to_pylist())
 
 
-__all__ = ["FEW_ROWS", "Scalar", "Timestamp", "utf8"]
+__all__ = ["FEW_ROWS", "Scalar"]

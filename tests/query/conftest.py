@@ -88,9 +88,11 @@ class MemorySource:
         self._columns: dict[tuple[str, str], pa.ChunkedArray] = {}
 
     def num_rows(self, cls: str) -> int:
+        """Count."""
         return len(self.keys.get(cls, ()))
 
     def column(self, cls: str, field: str) -> pa.ChunkedArray:
+        """Give a column."""
         if (cls, field) not in self._columns:
             prop = self.schema[cls].properties[field]
             assert prop.collection is Collection.SINGLE
@@ -98,13 +100,16 @@ class MemorySource:
         return self._columns[cls, field]
 
     def values(self, cls: str, field: str, rows: Any) -> list[Any]:
+        """Give values."""
         found = self.tables[cls][field]
         return list(found) if rows is None else [found[int(r)] for r in rows]
 
     def find(self, cls: str, keys: Any) -> Any:
+        """Give rows."""
         return np.asarray([self._index[cls].get(k, -1) for k in keys], dtype=np.int64)
 
     def key_column(self, cls: str) -> pa.ChunkedArray:
+        """Give the keys."""
         return self.column(cls, self.schema[cls].primary_key or "")
 
 
