@@ -275,12 +275,12 @@ class ScriptedServer:
     async def _download(self, peer: Peer, batch: BatchState, *, everything: bool = True) -> None:
         version = len(self.log)
         entries = [
-            wire.DownloadEntry(e.version, 0, e.timestamp, e.file_ident, len(e.changeset), e.changeset)
+            wire.DownloadEntry(e.version, peer.client_version, e.timestamp, e.file_ident, len(e.changeset), e.changeset)
             for e in self.log
             if e.version > peer.sent_version and e.file_ident != peer.file_ident and everything
         ]
         if batch is not BatchState.STEADY_STATE and not entries:
-            entries = [wire.DownloadEntry(max(version, 1), 0, 1, peer.file_ident + 1000, 0, b"")]
+            entries = [wire.DownloadEntry(max(version, 1), peer.client_version, 1, peer.file_ident + 1000, 0, b"")]
         shown = max(version, 1)
         if everything:
             peer.sent_version = shown
