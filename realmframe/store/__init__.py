@@ -11,9 +11,10 @@ from realmframe.store.builders import (
 )
 from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
 from realmframe.store.files import FileSystem
+from realmframe.store.pending import LocalChange
 from realmframe.store.realm_store import Commit, RealmStore
 from realmframe.store.snapshot import Snapshot
-from realmframe.store.state import ClientFile, Entry, LocalChange, Owner, Progress
+from realmframe.store.state import ClientFile, Entry, Owner, Progress
 from realmframe.store.table import Table
 from realmframe.store.types import arrow_type
 

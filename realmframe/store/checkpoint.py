@@ -1,15 +1,19 @@
 """Checkpoints: a snapshot as immutable Arrow files, memory-mapped when it is opened again.
 
 The folder holds ``manifest.json``, which is replaced in one step, and ``data/`` with the files that it names: for each
-class an Arrow IPC file and the arrays of its key index, and one file for each blob. Files of classes that did not change
-since the previous checkpoint are kept and named again.
+class an Arrow IPC file and the arrays of its key index, and one file for each blob. Files of classes that did not
+change since the previous checkpoint are kept and named again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +23,7 @@ import pyarrow as pa
 
 from realmframe.errors import CorruptFileError
 from realmframe.model import ClassKind, Collection, ObjectSchema, Property, PropertyType, Schema
-from realmframe.store.arrow_io import batch_schema, chunk_to_batch, index_arrays, table_from_batches
+from realmframe.store.arrow_io import batch_schema, chunk_to_batch, table_from_batches
 from realmframe.store.files import FileSystem, explained, write_file
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Table
@@ -77,6 +81,8 @@ def write_checkpoint(
     blobs: Mapping[str, bytes] | None = None,
     previous: Checkpoint | None = None,
     fs: FileSystem | None = None,
+    indexes: Mapping[str, FrozenIndex] | None = None,
+    publishing: Callable[[], AbstractContextManager[object]] | None = None,
 ) -> Checkpoint:
     """Write a checkpoint and make it the folder's current one.
 
@@ -91,6 +97,10 @@ def write_checkpoint(
     previous : Checkpoint, optional
         The folder's current one; its files are used again for classes that are unchanged.
     fs : FileSystem, optional
+    indexes : mapping, optional
+        What :func:`freeze_indexes` gave, for a snapshot that another thread goes on from meanwhile.
+    publishing : callable, optional
+        Gives a context in which the manifest is replaced and old files are removed.
 
     Raises
     ------
@@ -107,7 +117,8 @@ def write_checkpoint(
         if known is not None and known[0].chunks == table.chunks and known[0].cls == table.cls:
             files[name] = (table, known[1])
         else:
-            files[name] = (table, _write_table(fs, data, table))
+            frozen = indexes[name] if indexes is not None else freeze_index(table)
+            files[name] = (table, _write_table(fs, data, table, frozen))
     named = {name: _write_blob(fs, data, blob) for name, blob in (blobs or {}).items()}
     fs.sync_folder(data)
     fs.step("files written")
@@ -115,42 +126,92 @@ def write_checkpoint(
         "format": FORMAT,
         "version": snapshot.version,
         "schema": schema_to_json(snapshot.schema),
-        "tables": {n: {"files": f, "next_id": t.next_id} for n, (t, f) in files.items()},
+        "tables": {n: {"files": f, "next_id": t.next_id, "used": t.index.used} for n, (t, f) in files.items()},
         "blobs": named,
         "extra": dict(extra),
     }
-    write_file(fs, folder / MANIFEST, json.dumps(manifest).encode())
-    fs.step("manifest written")
-    remove_unreferenced(folder, manifest)
+    with publishing() if publishing is not None else contextlib.nullcontext():
+        write_file(fs, folder / MANIFEST, json.dumps(manifest).encode())
+        fs.step("manifest written")
+        remove_unreferenced(folder, manifest)
     return Checkpoint(snapshot, dict(extra), dict(blobs or {}), files)
 
 
-def _write_table(fs: FileSystem, data: Path, table: Table) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenIndex:
+    """A key index as it was when a snapshot was the newest one."""
+
+    first: Any
+    second: Any
+    rows: Any
+    limit: int
+
+    def arrays(self) -> dict[str, Any]:
+        """Give the arrays to be written, without what was entered since."""
+        rows = np.array(self.rows)
+        # What came later was put where no older entry's search passes, so it can be blanked.
+        rows[rows >= self.limit] = -1
+        return {"first": self.first, "second": self.second, "rows": rows}
+
+
+def freeze_index(table: Table) -> FrozenIndex:
+    """Hold on to a table's index; while nobody enters keys."""
+    index = table.index
+    return FrozenIndex(index.slots1, index.slots2, index.rows, table.next_id)
+
+
+def _write_table(fs: FileSystem, data: Path, table: Table, frozen: FrozenIndex) -> dict[str, str]:
     stem = uuid.uuid4().hex
     names = {"table": f"{stem}.arrow"}
     schema = batch_schema(table)
     path = data / names["table"]
-    with explained(path):
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for chunk in table.chunks:
-                writer.write_batch(chunk_to_batch(table, chunk, schema))
-        _sync_path(fs, path)
-        for part, array in index_arrays(table).items():
-            names[part] = f"{stem}.{part}.npy"
-            np.save(data / names[part], array)
-            _sync_path(fs, data / names[part])
+    sink = _Sink(fs, path)
+    with explained(path), sink, pa.PythonFile(sink, "w") as file, pa.ipc.new_file(file, schema) as writer:
+        for chunk in table.chunks:
+            writer.write_batch(chunk_to_batch(table, chunk, schema))
+    for part, array in frozen.arrays().items():
+        names[part] = f"{stem}.{part}.npy"
+        sink = _Sink(fs, data / names[part])
+        with explained(data / names[part]), sink:
+            np.lib.format.write_array_header_1_0(sink, np.lib.format.header_data_from_array_1_0(array))
+            sink.write(np.ascontiguousarray(array).data.cast("B"))
     return names
+
+
+class _Sink(io.RawIOBase):
+    """A new file that is written through the seam, and on disk once it was left without an error."""
+
+    def __init__(self, fs: FileSystem, path: Path) -> None:
+        self._fs, self._path = fs, path
+        with explained(path):
+            self._descriptor = fs.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def writable(self) -> bool:
+        """Say so."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        self._fs.write(self._descriptor, data)
+        return len(data)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self._fs.sync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+            if kind is not None:
+                self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave it open: whoever writes through it closes it too early."""
 
 
 def _write_blob(fs: FileSystem, data: Path, blob: bytes) -> str:
     name = f"{uuid.uuid4().hex}.bin"
     write_file(fs, data / name, blob)
     return name
-
-
-def _sync_path(fs: FileSystem, path: Path) -> None:
-    with path.open("rb") as file:
-        fs.sync(file.fileno())
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -216,10 +277,18 @@ def _read_table(data: Path, schema: Schema, name: str, entry: Mapping[str, Any])
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        index = {part: np.load(data / files[part], mmap_mode="r") for part in ("first", "second", "rows")}
+        # Copy on write: what is entered later stays in memory, page by page.
+        index = {
+            part: np.load(data / files[part], mmap_mode="c").view(np.ndarray) for part in ("first", "second", "rows")
+        }
     except (pa.ArrowException, OSError, ValueError, EOFError) as fault:
         raise _damaged(path) from fault
-    return table_from_batches(schema[name], schema, batches, next_id=entry["next_id"], index=index)
+    try:
+        table = table_from_batches(schema[name], schema, batches, next_id=entry["next_id"], index=index)
+    except (pa.ArrowException, CorruptFileError, ValueError) as fault:
+        raise _damaged(path) from fault
+    table.index.used = entry["used"]
+    return table
 
 
 def remove_unreferenced(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -19,6 +19,10 @@ _READ_ONLY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class FileSystem:
     """What the store asks of the operating system. Subclass it to inject faults."""
 
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file; one that is made is for its owner only."""
+        return os.open(path, flags, 0o600)
+
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
         """Write all of it."""
         view = memoryview(data)
@@ -49,7 +53,7 @@ def write_file(fs: FileSystem, path: Path, data: bytes) -> None:
     """Write a small file in one step: all of it or nothing, and on disk."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with explained(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = fs.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             fs.write(descriptor, data)
             fs.sync(descriptor)

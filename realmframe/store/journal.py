@@ -17,14 +17,17 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from realmframe.errors import CorruptFileError
+from realmframe.errors import CorruptFileError, StorageError
 from realmframe.store.files import FileSystem, explained
 
 MAGIC: Final = b"RFJOURN1"
-_HEAD: Final = struct.Struct("<IIB7xQ")
+_HEAD: Final = struct.Struct("<IIQB3xI")
+_PAGE: Final = 512
 _NAME: Final = re.compile(r"journal-(\d{8})\.log")
-#: No record is longer: a length beyond it is damage, not data.
+#: No record is longer.
 MAX_RECORD: Final = 0xF0000000
+#: A record below this is written in one call, for which its payload is copied.
+_SMALL: Final = 1 << 16
 
 
 class Kind(IntEnum):
@@ -68,25 +71,38 @@ class Segment:
         Where the next record to read, or to append, begins.
     """
 
-    def __init__(self, folder: Path, number: int, fs: FileSystem, *, read_only: bool = False) -> None:
+    def __init__(
+        self, folder: Path, number: int, fs: FileSystem, *, read_only: bool = False, create: bool = False
+    ) -> None:
         self.number, self._fs = number, fs
         self.path = segment_path(folder, number)
-        flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+        flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
         with explained(self.path):
-            self._descriptor = os.open(self.path, flags, 0o600)
+            self._descriptor = fs.open(self.path, flags)
         self.offset = len(MAGIC)
-        size = self.size
-        if size == 0 and not read_only:
-            with explained(self.path):
-                fs.write(self._descriptor, MAGIC)
-                fs.sync(self._descriptor)
-        elif size >= len(MAGIC) and os.pread(self._descriptor, len(MAGIC), 0) != MAGIC:
+        begin = os.pread(self._descriptor, len(MAGIC), 0)
+        if len(begin) < len(MAGIC) and MAGIC.startswith(begin):
+            if create:
+                try:
+                    self._begin(folder)
+                except StorageError:
+                    self.close()
+                    raise
+        elif begin != MAGIC:
             self.close()
             raise CorruptFileError(
                 f"{self.path} is no journal of a realm.",
                 path=str(self.path),
                 hint="Another program wrote it; move it out of the realm's folder.",
             )
+
+    def _begin(self, folder: Path) -> None:
+        with explained(self.path):
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            self._fs.write(self._descriptor, MAGIC)
+            self._fs.sync(self._descriptor)
+            self._fs.sync_folder(folder)
 
     @property
     def size(self) -> int:
@@ -108,21 +124,30 @@ class Segment:
         end = self.size
         while self.offset + _HEAD.size <= end:
             head = os.pread(self._descriptor, _HEAD.size, self.offset)
-            length, checksum, kind, version = _HEAD.unpack(head)
+            length, checksum, version, kind, head_checksum = _HEAD.unpack(head)
             start = self.offset + _HEAD.size
-            if length <= MAX_RECORD and start + length > end:
-                return
-            payload = os.pread(self._descriptor, length, start) if length <= MAX_RECORD else b""
-            if zlib.crc32(payload, zlib.crc32(head[8:])) != checksum or kind not in _KINDS:
+            if zlib.crc32(head[:-4]) != head_checksum or kind not in _KINDS:
                 if not any(os.pread(self._descriptor, end - self.offset, self.offset)):
-                    return  # a file system that grew the file before a crash leaves zeros
-                raise CorruptFileError(
-                    f"{self.path} is damaged at byte {self.offset}.",
-                    path=str(self.path),
-                    hint="What came before is whole. Restore it from a backup, or delete the realm and sync anew.",
-                )
+                    return
+                raise self._damaged()
+            if start + length > end:
+                return
+            payload = os.pread(self._descriptor, length, start)
+            if len(payload) < length:
+                return  # another process cut off what it could not finish
+            if zlib.crc32(payload) != checksum:
+                if start + length == end and not any(payload[-_PAGE:]):
+                    return
+                raise self._damaged()
             self.offset = start + length
             yield Record(Kind(kind), version, payload)
+
+    def _damaged(self) -> CorruptFileError:
+        return CorruptFileError(
+            f"{self.path} is damaged at byte {self.offset}.",
+            path=str(self.path),
+            hint="What came before is whole: restore the file from a backup, or delete the realm and sync anew.",
+        )
 
     def cut(self) -> None:
         """Cut off what follows the last whole record."""
@@ -138,14 +163,23 @@ class Segment:
         StorageError
             If it cannot be written; nothing of it is left then.
         """
-        tail = _HEAD.pack(len(record.payload), 0, record.kind, record.version)[8:]
-        checksum = zlib.crc32(record.payload, zlib.crc32(tail))
-        head = _HEAD.pack(len(record.payload), checksum, record.kind, record.version)
+        if len(record.payload) > MAX_RECORD:
+            raise StorageError(
+                f"One commit of {len(record.payload):,} bytes is too large for {self.path}.",
+                path=str(self.path),
+                hint="Split it into several transactions.",
+            )
+        head = _HEAD.pack(len(record.payload), zlib.crc32(record.payload), record.version, record.kind, 0)[:-4]
+        head += zlib.crc32(head).to_bytes(4, "little")
         with explained(self.path):
             os.lseek(self._descriptor, self.offset, os.SEEK_SET)
             try:
                 self._fs.step("before append")
-                self._fs.write(self._descriptor, head + record.payload)
+                if len(record.payload) < _SMALL:
+                    self._fs.write(self._descriptor, head + record.payload)
+                else:
+                    self._fs.write(self._descriptor, head)
+                    self._fs.write(self._descriptor, record.payload)
                 self._fs.step("after append")
                 if durable:
                     self._fs.sync(self._descriptor)

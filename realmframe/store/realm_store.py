@@ -6,7 +6,9 @@ Any thread reads :attr:`RealmStore.snapshot` without a lock. A commit takes the 
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import logging
 import os
 import shutil
 import threading
@@ -15,10 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import filelock
-
 from realmframe.changes import Changeset
 from realmframe.errors import (
+    ChangesetError,
     ClosedError,
     CorruptFileError,
     ReadOnlyError,
@@ -26,11 +27,13 @@ from realmframe.errors import (
     UsageError,
     WrongUserError,
 )
+from realmframe.store import lock as locks
 from realmframe.store import state as st
 from realmframe.store.apply import Applied
 from realmframe.store.checkpoint import (
     MANIFEST,
     Checkpoint,
+    freeze_index,
     read_checkpoint,
     read_manifest,
     remove_unreferenced,
@@ -38,17 +41,17 @@ from realmframe.store.checkpoint import (
 )
 from realmframe.store.files import FileSystem, explained
 from realmframe.store.journal import Record, Segment, segment_numbers, segment_path
+from realmframe.store.pending import LocalChange
 from realmframe.store.snapshot import Snapshot
-from realmframe.store.state import ClientFile, Entry, LocalChange, Owner, Progress, State
+from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 
 #: A checkpoint is made in the background once the journal holds so many bytes.
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
 #: ... and when a realm is closed with at least so many.
 CLOSING_BYTES: Final = 256 * 1024
-#: How many past commits are kept in memory for :meth:`RealmStore.as_of`.
-PAST: Final = 256
-LOCK_SECONDS: Final = 60.0
-_LOCKS: Final = ("write.lock", "use.lock", "sync.lock")
+#: How many past commits are kept in memory for :meth:`RealmStore.as_of`; those before are replayed from the files.
+PAST: Final = 16
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +70,25 @@ class RealmStore:
         self.read_only = read_only
         self._fs = fs
         self._lock = threading.RLock()
-        self._folder_lock = filelock.FileLock(path / "write.lock", timeout=LOCK_SECONDS, mode=0o600)
+        self._folder_lock = locks.lock_file(path, locks.WRITE)
+        self._sync_lock = locks.lock_file(path, locks.SYNC)
+        self._checkpoint_lock = locks.lock_file(path, locks.CHECKPOINT)
+        self._checkpoint_mutex = threading.Lock()
+        self._depth = 0
+        self._staged: dict[int, list[Entry]] = {}
+        self._news: collections.deque[Commit] = collections.deque()
+        self._telling = False
         self._state = State(Snapshot.empty())
         self._checkpoint: Checkpoint | None = None
         self._segment: Segment | None = None
         self._journal_bytes = 0
-        self._manifest_id: tuple[int, int] | None = None
+        self._manifest_id: tuple[int, ...] | None = None
+        self._checkpoint_id: tuple[int, ...] | None = None
         self._listeners: list[Callable[[Commit], None]] = []
         self._past: list[Applied] = []
         self._closed = False
         self._checkpointing: threading.Thread | None = None
-        self._use: contextlib.AbstractContextManager[bool] = contextlib.nullcontext(True)
+        self._use: locks.Use | None = None
 
     # ------------------------------------------------------------------ opening and closing
 
@@ -127,7 +138,7 @@ class RealmStore:
             with explained(folder):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = cls(folder, fs or FileSystem(), read_only=read_only)
-        store._load(fresh=fresh, owner=owner)
+        store._load(owner=owner)
         return store
 
     @staticmethod
@@ -148,34 +159,55 @@ class RealmStore:
         folder = Path(path)
         if not RealmStore.exists(folder):
             return
-        with _in_use(folder, exclusive=True) as free:
-            if not free:
-                raise UsageError(f"The realm at {folder} is in use.", hint="Close it first.")
+        use = locks.Use(folder, FileSystem(), exclusive=True)
+        try:
             with explained(folder):
                 shutil.rmtree(folder)
+        finally:
+            use.release()
 
-    def _load(self, *, fresh: bool, owner: Owner | None) -> None:
-        if self.read_only:
-            self._reload()
-        else:
-            self._use = _in_use(self.path, exclusive=False)
-            self._use.__enter__()
-            with self._writing(catch_up=False):
-                self._reload()
-                if fresh and owner is not None:
-                    self._append(st.meta_record(self._state, owner=list(asdict(owner).values())))
-        self._check_owner(owner)
+    def _load(self, *, owner: Owner | None) -> None:
+        try:
+            self._use = locks.Use(self.path, self._fs, read_only=self.read_only)
+            if self.read_only:
+                self._reload_steadily()
+            else:
+                with self._writing(catch_up=False):
+                    self._reload()
+                    self._clean()
+                    if owner is not None and self._state.owner is None and not self._state.snapshot.version:
+                        self._append(st.meta_record(self._state, owner=list(asdict(owner).values())))
+            self._check_owner(owner)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        self._closed = True
+        self._sync_lock.release()
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+        if self._use is not None:
+            self._use.release()
 
     def _check_owner(self, owner: Owner | None) -> None:
         have = self._state.owner
-        if owner is None or have is None or (have.app_id, have.user_id) == (owner.app_id, owner.user_id):
+        if owner is None:
             return
-        self.close()
-        raise WrongUserError(
-            f"The realm at {self.path} belongs to user {have.user_id} of app {have.app_id}, "
-            f"not to user {owner.user_id} of app {owner.app_id}.",
-            hint="Log in as that user, or choose another path.",
-        )
+        if have is None:
+            if self.read_only or not self._state.snapshot.version:
+                return
+            raise UsageError(
+                f"The realm at {self.path} was made without sync, so it cannot be opened with it.",
+                hint="Write a copy of it that syncs, or choose another path.",
+            )
+        if (have.app_id, have.user_id) != (owner.app_id, owner.user_id):
+            raise WrongUserError(
+                f"The realm at {self.path} belongs to user {have.user_id} of app {have.app_id}, "
+                f"not to user {owner.user_id} of app {owner.app_id}.",
+                hint="Log in as that user, or choose another path.",
+            )
 
     def _reload(self) -> None:
         """Read checkpoint and journal from the start."""
@@ -186,42 +218,72 @@ class RealmStore:
         if checkpoint is not None:
             self._state = st.state_from_extra(checkpoint.snapshot, checkpoint.extra["state"], checkpoint.blobs)
             first = int(checkpoint.extra["segment"])
-        self._checkpoint = checkpoint
+        self._checkpoint, self._checkpoint_id = checkpoint, self._manifest_id
         self._journal_bytes = 0
+        self._past.clear()
         numbers = [n for n in segment_numbers(self.path) if n >= first]
-        if not numbers:
-            if self.read_only:
-                return
-            numbers = [max(first, 1)]
-        for number in numbers:
-            self._use_segment(number)
+        if not numbers and checkpoint is not None:
+            raise CorruptFileError(
+                f"The journal {segment_path(self.path, first)} is missing.",
+                path=str(segment_path(self.path, first)),
+                hint="Restore it from a backup, or delete the realm's folder and sync anew.",
+            )
+        for number in numbers or ([] if self.read_only else [1]):
+            self._use_segment(number, create=not self.read_only)
             self._replay()
-        if not self.read_only and self._segment is not None:
-            self._segment.cut()
-            self._remove_old(first)
 
-    def _use_segment(self, number: int) -> None:
+    def _reload_steadily(self) -> None:
+        """Read everything without the folder's lock: again, if a checkpoint was made meanwhile."""
+        for _ in range(20):
+            try:
+                self._reload()
+            except (CorruptFileError, StorageError):
+                if self._manifest_now() == self._manifest_id:
+                    raise
+            else:
+                return
+        self._reload()
+
+    def _clean(self) -> None:
+        """Cut off what was not finished, and remove what nothing names, while the folder is locked."""
+        assert self._segment is not None
+        self._segment.cut()
+        with locks.held(self._checkpoint_lock, timeout=0) as idle:
+            if not idle:
+                return  # files that nothing names yet are being written
+            manifest = read_manifest(self.path) or {"blobs": {}, "tables": {}, "extra": {"segment": 0}}
+            self._remove_segments(int(manifest["extra"]["segment"]))
+            remove_unreferenced(self.path, manifest)
+            for path in self.path.glob("*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def _remove_segments(self, before: int) -> None:
+        for number in segment_numbers(self.path):
+            if number < before:
+                segment_path(self.path, number).unlink(missing_ok=True)
+
+    def _use_segment(self, number: int, *, create: bool = False) -> None:
+        segment = Segment(self.path, number, self._fs, read_only=self.read_only, create=create)
         if self._segment is not None:
             self._segment.close()
-        self._segment = Segment(self.path, number, self._fs, read_only=self.read_only)
+        self._segment = segment
 
     def _replay(self) -> int:
         assert self._segment is not None
         count, start = 0, self._segment.offset
         for record in self._segment.read():
-            self._state, applied = st.advance(self._state, record)
+            try:
+                self._state, applied = st.advance(self._state, record)
+            except (ChangesetError, KeyError, TypeError, ValueError) as fault:
+                raise CorruptFileError(
+                    f"{self._segment.path} holds a record (version {record.version}) that contradicts those before it.",
+                    path=str(self._segment.path),
+                    hint="Restore the realm's folder from a backup, or delete it and sync anew.",
+                ) from fault
             self._remember(applied)
             count += 1
         self._journal_bytes += self._segment.offset - start
         return count
-
-    def _remove_old(self, first: int) -> None:
-        for number in segment_numbers(self.path):
-            if number < first:
-                segment_path(self.path, number).unlink(missing_ok=True)
-        manifest = read_manifest(self.path)
-        if manifest is not None:
-            remove_unreferenced(self.path, manifest)
 
     def close(self) -> None:
         """Close the files; a checkpoint is made first if the journal is long."""
@@ -230,17 +292,14 @@ class RealmStore:
                 return
             thread = self._checkpointing
         if thread is not None:
-            thread.join(LOCK_SECONDS)
+            thread.join(locks.LOCK_SECONDS)
+        if not self.read_only and self._journal_bytes >= CLOSING_BYTES:
+            with contextlib.suppress(StorageError, ClosedError):
+                self.checkpoint()
         with self._lock:
-            if not self.read_only and self._journal_bytes >= CLOSING_BYTES:
-                with contextlib.suppress(StorageError):
-                    self.checkpoint()
-            self._closed = True
-            self._listeners.clear()
-            if self._segment is not None:
-                self._segment.close()
-            if not self.read_only:
-                self._use.__exit__(None, None, None)
+            if not self._closed:
+                self._listeners.clear()
+                self._let_go()
 
     def __enter__(self) -> RealmStore:
         return self
@@ -287,16 +346,27 @@ class RealmStore:
 
     def pending(self) -> list[LocalChange]:
         """List the local transactions that the server has not acknowledged, oldest first."""
-        return list(self._state.pending)
+        state = self._state
+        return list(state.pending.after(state.progress.upload_client_version))
 
     def refresh(self) -> Snapshot:
         """Catch up with what other processes committed; give the newest snapshot."""
         with self._lock:
             self._open_only()
             before = self._state.snapshot
-            if self._catch_up() and self._state.snapshot is not before:
-                self._tell(None)
-            return self._state.snapshot
+            try:
+                self._catch_up()
+            except (CorruptFileError, StorageError):
+                # Another process may have been in the middle of something.
+                if self.read_only:
+                    self._reload_steadily()
+                else:
+                    with self._writing():
+                        pass
+            if self._state.snapshot is not before:
+                self._news.append(Commit(self._state.snapshot, None))
+        self._tell()
+        return self._state.snapshot
 
     def listen(self, callback: Callable[[Commit], None]) -> Callable[[], None]:
         """Have a callback called after each new snapshot, in the thread that made it; give what stops it."""
@@ -328,9 +398,9 @@ class RealmStore:
             If it cannot be written; the realm stays as it was.
         """
         data = changeset.encode()
+        decoded = Changeset.decode(data)
         with self._writing():
-            record = st.local_record(self._state, data, timestamp)
-            return self._append(record, decoded=Changeset.decode(data))
+            return self._append(st.local_record(self._state, data, timestamp), decoded=decoded)
 
     def integrate(self, entries: Sequence[Entry], progress: Progress, *, query_version: int | None = None) -> Snapshot:
         """Commit what was downloaded, all of it or nothing, merged with the local changes that the server did not know.
@@ -347,11 +417,27 @@ class RealmStore:
         ------
         BadChangesetError, ApplyError, MergeError
             If the entries cannot be used; nothing was written then.
+        RemoteProtocolError
+            If the progress goes back.
         """
         with self._writing():
+            st.check_progress(self._state.progress, progress)
             record = st.integrate_record(self._state, entries, progress, query_version)
             # An acknowledgement alone may be lost in a crash: the server sends it again.
             return self._append(record, durable=bool(entries))
+
+    def stage_bootstrap(self, query_version: int, entries: Sequence[Entry]) -> None:
+        """Keep a part of a bootstrap in memory until all of it is here; a new query version drops what is older."""
+        with self._lock:
+            for old in [v for v in self._staged if v < query_version]:
+                del self._staged[old]
+            self._staged.setdefault(query_version, []).extend(entries)
+
+    def integrate_bootstrap(self, query_version: int, progress: Progress) -> Snapshot:
+        """Commit everything staged for a query version; see :meth:`integrate`."""
+        with self._lock:
+            entries = self._staged.pop(query_version, [])
+        return self.integrate(entries, progress, query_version=query_version)
 
     def set_file(self, ident: int, salt: int) -> None:
         """Store the file's number at the server."""
@@ -384,15 +470,24 @@ class RealmStore:
         self._state = state
         self._remember(applied)
         if changed:
-            self._tell(applied)
+            self._news.append(Commit(state.snapshot, applied))
         if self._journal_bytes >= CHECKPOINT_BYTES:
             self._checkpoint_soon()
         return state.snapshot
 
-    def _tell(self, applied: Applied | None) -> None:
-        news = Commit(self._state.snapshot, applied)
-        for callback in list(self._listeners):
-            callback(news)
+    def _tell(self) -> None:
+        """Call listeners in the order of versions; no lock is held meanwhile."""
+        while True:
+            with self._lock:
+                if self._telling or not self._news or self._depth:
+                    return
+                news, callbacks, self._telling = self._news.popleft(), list(self._listeners), True
+            for callback in callbacks:
+                try:
+                    callback(news)
+                except Exception:
+                    log.exception("a listener of the realm at %s failed", self.path)
+            self._telling = False
 
     @contextlib.contextmanager
     def _writing(self, *, catch_up: bool = True) -> Iterator[None]:
@@ -401,52 +496,67 @@ class RealmStore:
             raise ReadOnlyError(f"The realm at {self.path} was opened read-only.", path=str(self.path))
         with self._lock:
             self._open_only()
-            try:
-                with explained(self.path / "write.lock"):
-                    self._folder_lock.acquire()
-            except filelock.Timeout:
-                raise StorageError(
-                    f"Another process has been writing to {self.path} for {LOCK_SECONDS:.0f} s.", path=str(self.path)
-                ) from None
-            try:
-                if catch_up and self._catch_up():
-                    self._tell(None)
-                    if self._segment is not None:
-                        self._segment.cut()
-                yield
-            finally:
-                self._folder_lock.release()
+            with locks.held(self._folder_lock):
+                self._depth += 1
+                try:
+                    if catch_up:
+                        before = self._state.snapshot
+                        self._catch_up()
+                        if self._state.snapshot is not before:
+                            self._news.append(Commit(self._state.snapshot, None))
+                        if self._segment is not None:
+                            self._segment.cut()
+                    yield
+                finally:
+                    self._depth -= 1
+        self._tell()
 
     def _open_only(self) -> None:
         if self._closed:
             raise ClosedError(f"The realm at {self.path} is closed.")
 
-    def _manifest_now(self) -> tuple[int, int] | None:
+    def _manifest_now(self) -> tuple[int, ...] | None:
         try:
             found = (self.path / MANIFEST).stat()
         except FileNotFoundError:
             return None
-        return found.st_mtime_ns, found.st_ino
+        return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _catch_up(self) -> bool:
-        """Read what other processes wrote; tell whether there was anything."""
+    def _catch_up(self) -> None:
+        """Read what other processes wrote."""
         segment = self._segment
         if segment is None:
             self._reload()
-            return True
-        read = self._replay() if segment.size > segment.offset else 0
+            return
+        self._replay_new(segment)
         while segment_path(self.path, segment.number + 1).exists():
+            # Nothing is appended to a segment once there is a next one: now it is read to its end.
+            self._replay_new(segment)
             self._use_segment(segment.number + 1)
             segment = self._segment
             assert segment is not None
-            read += self._replay()
-        if self._manifest_now() != self._manifest_id:
-            self._manifest_id = self._manifest_now()
+            self._replay_new(segment)
+        found = self._manifest_now()
+        if found != self._manifest_id:
             manifest = read_manifest(self.path)
             if manifest is not None and int(manifest["extra"]["segment"]) > segment.number:
                 self._reload()
-                return True
-        return read > 0
+            self._manifest_id = found
+
+    def _replay_new(self, segment: Segment) -> None:
+        if segment.size > segment.offset:
+            self._replay()
+
+    # ------------------------------------------------------------------ who syncs
+
+    def try_sync_lock(self) -> bool:
+        """Become the process that syncs this realm, unless another one is; the lock dies with its holder."""
+        self._open_only()
+        return locks.try_lock(self._sync_lock)
+
+    def release_sync_lock(self) -> None:
+        """Let another process sync this realm."""
+        self._sync_lock.release()
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -458,22 +568,37 @@ class RealmStore:
         StorageError
             If it cannot be written; nothing is lost.
         """
+        with self._checkpoint_mutex, locks.held(self._checkpoint_lock):
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         with self._writing():
             state, previous = self._state, self._checkpoint
             assert self._segment is not None
             number = self._segment.number + 1
-            self._use_segment(number)
+            self._use_segment(number, create=True)
             self._journal_bytes = 0
+            indexes = {name: freeze_index(table) for name, table in state.snapshot.tables.items()}
         self._fs.step("journal rotated")
         form, blobs = st.state_to_extra(state)
-        extra = {"segment": number, "state": form}
-        made = write_checkpoint(self.path, state.snapshot, extra, blobs=blobs, previous=previous, fs=self._fs)
+        made = write_checkpoint(
+            self.path,
+            state.snapshot,
+            {"segment": number, "state": form},
+            blobs=blobs,
+            previous=previous if self._manifest_now() == self._checkpoint_id else None,
+            fs=self._fs,
+            indexes=indexes,
+            publishing=lambda: self._publishing(number),
+        )
+        self._checkpoint = made
+
+    @contextlib.contextmanager
+    def _publishing(self, number: int) -> Iterator[None]:
         with self._writing(catch_up=False):
-            self._checkpoint = made
-            self._manifest_id = self._manifest_now()
-            for old in segment_numbers(self.path):
-                if old < number:
-                    segment_path(self.path, old).unlink(missing_ok=True)
+            yield
+            self._manifest_id = self._checkpoint_id = self._manifest_now()
+            self._remove_segments(number)
 
     def _checkpoint_soon(self) -> None:
         if self._checkpointing is not None:
@@ -502,18 +627,65 @@ class RealmStore:
         Raises
         ------
         UsageError
-            If the version is newer than the newest, or no longer kept.
+            If the version is newer than the newest, or older than the last checkpoint and no longer in memory.
         """
         with self._lock:
-            if version == self._state.snapshot.version:
+            now = self._state.snapshot.version
+            if version == now:
                 return self._state.snapshot
-            kept = [a for a in self._past if a.before.version <= version < a.snapshot.version]
-            if kept:
-                return kept[-1].before
-        oldest = self._past[0].before.version if self._past else self._state.snapshot.version
+            for applied in self._past:
+                if applied.before.version <= version < applied.snapshot.version:
+                    return applied.before
+            oldest = self._past[0].before.version if self._past else now
+        with contextlib.suppress(StorageError):
+            found, oldest = self._replayed(version, oldest)
+            if found is not None:
+                return found
         raise UsageError(
-            f"Version {version} of the realm is not kept any more.",
-            hint=f"Versions {oldest} to {self._state.snapshot.version} are.",
+            f"Version {version} of the realm is not kept.", hint=f"Versions {oldest} to {now} are, for now."
+        )
+
+    def _replayed(self, version: int, oldest: int) -> tuple[Snapshot | None, int]:
+        """Read a version out of checkpoint and journal."""
+        checkpoint = read_checkpoint(self.path)
+        state, first = State(Snapshot.empty()), 0
+        if checkpoint is not None:
+            state = st.state_from_extra(checkpoint.snapshot, checkpoint.extra["state"], checkpoint.blobs)
+            first = int(checkpoint.extra["segment"])
+        if not state.snapshot.version <= version < self._state.snapshot.version:
+            return None, min(oldest, state.snapshot.version)
+        for number in [n for n in segment_numbers(self.path) if n >= first]:
+            segment = Segment(self.path, number, self._fs, read_only=True)
+            try:
+                for record in segment.read():
+                    if record.version > version:
+                        return state.snapshot, oldest
+                    state, _ = st.advance(state, record)
+            finally:
+                segment.close()
+        return state.snapshot, oldest
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Write the newest state, with all that belongs to it, as a realm at another path.
+
+        Raises
+        ------
+        UsageError
+            If there is one already.
+        """
+        folder = Path(path)
+        if self.exists(folder):
+            raise UsageError(f"There is a realm at {folder} already.", hint="Delete it first, or give another path.")
+        _check_foreign(folder)
+        state = self._state
+        form, blobs = st.state_to_extra(state)
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock:
+            indexes = {name: freeze_index(table) for name, table in state.snapshot.tables.items()}
+        Segment(folder, 1, self._fs, create=True).close()
+        write_checkpoint(
+            folder, state.snapshot, {"segment": 1, "state": form}, blobs=blobs, fs=self._fs, indexes=indexes
         )
 
     def past(self) -> list[Applied]:
@@ -525,28 +697,10 @@ class RealmStore:
 def _check_foreign(folder: Path) -> None:
     """Refuse to make a realm in a folder that holds something else."""
     if folder.is_dir():
-        others = [p for p in folder.iterdir() if p.name not in _LOCKS]
+        others = [p for p in folder.iterdir() if p.name not in locks.NAMES]
         if others:
             raise CorruptFileError(
                 f"The folder {folder} holds {others[0].name!r}, which is no part of a realm.",
                 path=str(others[0]),
                 hint="Choose another path, or empty the folder.",
             )
-
-
-@contextlib.contextmanager
-def _in_use(folder: Path, *, exclusive: bool) -> Iterator[bool]:
-    """Hold a realm as used by this process; with ``exclusive``, tell whether no process uses it."""
-    import fcntl
-
-    with explained(folder):
-        descriptor = os.open(folder / "use.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        free = True
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        yield free
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ The same code runs when something is committed and when the journal is replayed,
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from realmframe.changes import Changeset, concat
+from realmframe.errors import RemoteProtocolError
 from realmframe.store.apply import Applied, apply
 from realmframe.store.journal import Kind, Record
+from realmframe.store.pending import Changes, LocalChange
 from realmframe.store.snapshot import Snapshot
 
 
@@ -55,54 +58,32 @@ class Entry:
     client_version: int
     timestamp: int
     file_ident: int
-    changeset: bytes
-
-
-@dataclass(slots=True, eq=False)
-class LocalChange:
-    """A local transaction that the server has not acknowledged.
-
-    Attributes
-    ----------
-    version : int
-        The realm's version that it made.
-    server_version : int
-        The server's version that it was based on.
-    timestamp : int
-        Milliseconds since 2015.
-    changeset : bytes
-        As it was written; this is what is uploaded.
-    """
-
-    version: int
-    server_version: int
-    timestamp: int
-    changeset: bytes
-    _merged: Changeset | None = None
+    changeset: bytes | Changeset
 
     @property
-    def merged(self) -> Changeset:
-        """The changeset after what the server sent meanwhile was merged into it."""
-        if self._merged is None:
-            self._merged = Changeset.decode(self.changeset)
-        return self._merged
-
-    def with_merged(self, merged: Changeset) -> LocalChange:
-        """Return this change, merged further."""
-        return LocalChange(self.version, self.server_version, self.timestamp, self.changeset, merged)
-
-    @property
-    def merged_bytes(self) -> bytes | None:
-        """The merged form, if it differs from the original."""
-        return None if self._merged is None else self._merged.encode()
+    def data(self) -> bytes:
+        """The bytes of the changeset."""
+        return self.changeset.encode() if isinstance(self.changeset, Changeset) else bytes(self.changeset)
 
 
+#: What the real client refuses to see decrease.
+_CURSORS: Final = (
+    "latest_server_version",
+    "download_server_version",
+    "download_client_version",
+    "upload_client_version",
+    "upload_server_version",
+)
 _LOCAL: Final = struct.Struct("<qQ")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that a realm's files hold, at one version; immutable."""
+    """Everything that a realm's files hold, at one version; immutable.
+
+    ``pending`` are the local changes that the server may still send changes against: those above the client version of
+    the download cursor. Those above the upload cursor among them are to be uploaded.
+    """
 
     snapshot: Snapshot
     progress: Progress = Progress()
@@ -110,7 +91,7 @@ class State:
     owner: Owner | None = None
     subscriptions: Any = None
     quarantine: tuple[dict[str, Any], ...] = ()
-    pending: tuple[LocalChange, ...] = ()
+    pending: Changes = field(default_factory=Changes)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,15 +106,18 @@ def local_record(state: State, data: bytes, timestamp: int) -> Record:
 
 def integrate_record(state: State, entries: Sequence[Entry], progress: Progress, query_version: int | None) -> Record:
     """Record what was downloaded, with the progress that came with it."""
+    data = [e.data for e in entries]
     head = {
         "progress": list(asdict(progress).values()),
         "query": query_version,
-        "entries": [[e.server_version, e.client_version, e.timestamp, e.file_ident, len(e.changeset)] for e in entries],
+        "entries": [
+            [e.server_version, e.client_version, e.timestamp, e.file_ident, len(d)]
+            for e, d in zip(entries, data, strict=True)
+        ],
     }
     text = json.dumps(head, separators=(",", ":")).encode()
     version = state.snapshot.version + (1 if entries else 0)
-    body = b"".join(bytes(e.changeset) for e in entries)
-    return Record(Kind.INTEGRATE, version, struct.pack("<I", len(text)) + text + body)
+    return Record(Kind.INTEGRATE, version, b"".join([struct.pack("<I", len(text)), text, *data]))
 
 
 def meta_record(state: State, **changes: Any) -> Record:
@@ -173,7 +157,7 @@ def _advance_local(state: State, record: Record, decoded: Changeset | None) -> t
     applied = apply(state.snapshot, changeset, version=record.version)
     pending = state.pending
     if state.owner is not None and len(changeset):
-        pending = (*pending, LocalChange(record.version, server_version, timestamp, data, changeset))
+        pending = pending.appended(LocalChange(record.version, server_version, timestamp, data))
     return replace(state, snapshot=applied.snapshot, pending=pending), applied
 
 
@@ -188,50 +172,81 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
         at += length
     remote, pending = merged(state, entries)
     applied = apply(state.snapshot, remote, version=record.version) if entries else None
-    kept = tuple(p for p in pending if p.version > progress.upload_client_version)
+    if progress.upload_server_version == 0:
+        progress = replace(progress, upload_server_version=state.progress.upload_server_version)
+    kept = pending.after(progress.download_client_version)
     snapshot = state.snapshot if applied is None else applied.snapshot
     return replace(state, snapshot=snapshot, progress=progress, pending=kept), applied
 
 
-def merged(state: State, entries: Sequence[Entry]) -> tuple[Changeset, tuple[LocalChange, ...]]:
+def merged(state: State, entries: Sequence[Entry]) -> tuple[Changeset, Changes]:
     """Merge downloaded entries with the local changes that the server did not know when it made them.
 
     Returns
     -------
     Changeset
         What is to be applied to the state.
-    tuple of LocalChange
+    Changes
         The pending changes, with the entries merged into them.
+
+    Raises
+    ------
+    BadChangesetError, MergeError
     """
     ready: list[Changeset] = []
     pending = state.pending
-    for entry in entries:
-        changeset = Changeset.decode(entry.changeset)
-        unknown = [p for p in pending if p.version > entry.client_version]
-        if unknown and len(changeset):
-            changeset, unknown = _merge_one(state, entry, changeset, unknown)
-        known = pending[: len(pending) - len(unknown)]
-        pending = (*known, *unknown)
-        ready.append(changeset)
+    # Entries based on one local version are merged in one go, as the real client does.
+    for client_version, group in itertools.groupby(entries, key=lambda e: e.client_version):
+        batch = list(group)
+        changesets = [e.changeset if isinstance(e.changeset, Changeset) else Changeset.decode(e.data) for e in batch]
+        unknown = pending.after(client_version)
+        if len(unknown) and any(len(c) for c in changesets):
+            changesets, reciprocal = _merge(state, batch, changesets, unknown)
+            if reciprocal is not None:
+                pending = pending.replaced(reciprocal)
+        ready += changesets
     return concat(ready), pending
 
 
-def _merge_one(
-    state: State, entry: Entry, changeset: Changeset, local: list[LocalChange]
-) -> tuple[Changeset, list[LocalChange]]:
+def _merge(
+    state: State, entries: Sequence[Entry], changesets: Sequence[Changeset], local: Changes
+) -> tuple[list[Changeset], list[LocalChange] | None]:
+    """Merge both sides; the second result is None if the local changes stayed as they were."""
     from realmframe.merge import Timed, transform
 
     own = 0 if state.file is None else state.file.ident
-    left = [Timed(changeset, entry.timestamp, entry.file_ident)]
-    right = [Timed(p.merged, p.timestamp, own) for p in local]
+    left = [Timed(c, e.timestamp, e.file_ident) for c, e in zip(changesets, entries, strict=True)]
+    right = [Timed(p.reciprocal, p.timestamp, own) for p in local]
     remote, reciprocal = transform(left, right)
-    merged_local = [p if new is p.merged else p.with_merged(new) for p, new in zip(local, reciprocal, strict=True)]
-    return remote[0], merged_local
+    if all(new is p.reciprocal for p, new in zip(local, reciprocal, strict=True)):
+        return remote, None
+    changed = [p if new is p.reciprocal else p.with_reciprocal(new) for p, new in zip(local, reciprocal, strict=True)]
+    return remote, changed
+
+
+def check_progress(have: Progress, new: Progress) -> None:
+    """Refuse a progress that goes back.
+
+    Raises
+    ------
+    RemoteProtocolError
+        Naming the number that did.
+    """
+    for name in _CURSORS:
+        old, now = getattr(have, name), getattr(new, name)
+        if now < old and not (name == "upload_server_version" and now == 0):
+            raise RemoteProtocolError(
+                f"The server's {name.replace('_', ' ')} went back from {old} to {now}.",
+                hint="Nothing of the download was used.",
+            )
 
 
 def _advance_meta(state: State, changes: dict[str, Any]) -> State:
     if "file" in changes:
-        state = replace(state, file=None if changes["file"] is None else ClientFile(*changes["file"]))
+        # A new number starts new cursors into the file's own history, as in the real client.
+        progress = replace(state.progress, download_client_version=0, upload_client_version=0)
+        file = None if changes["file"] is None else ClientFile(*changes["file"])
+        state = replace(state, file=file, progress=progress)
     if "owner" in changes:
         state = replace(state, owner=None if changes["owner"] is None else Owner(*changes["owner"]))
     if "subscriptions" in changes:
@@ -256,47 +271,18 @@ def state_to_extra(state: State) -> tuple[dict[str, Any], dict[str, bytes]]:
         "quarantine": list(state.quarantine),
         "extra": dict(state.extra),
     }
-    return form, {"pending": _pending_bytes(state.pending)}
-
-
-def _pending_bytes(pending: Sequence[LocalChange]) -> bytes:
-    heads, bodies = [], []
-    for p in pending:
-        merged_form = p.merged_bytes
-        heads.append(
-            [
-                p.version,
-                p.server_version,
-                p.timestamp,
-                len(p.changeset),
-                -1 if merged_form is None else len(merged_form),
-            ]
-        )
-        bodies += [p.changeset, merged_form or b""]
-    text = json.dumps(heads).encode()
-    return struct.pack("<I", len(text)) + text + b"".join(bodies)
+    return form, {"pending": state.pending.to_bytes()}
 
 
 def state_from_extra(snapshot: Snapshot, form: Mapping[str, Any], blobs: Mapping[str, bytes]) -> State:
     """Read what :func:`state_to_extra` wrote."""
-    state = State(
+    return State(
         snapshot,
         Progress(*form["progress"]),
         None if form["file"] is None else ClientFile(*form["file"]),
         None if form["owner"] is None else Owner(*form["owner"]),
         form["subscriptions"],
         tuple(form["quarantine"]),
-        extra=form["extra"],
+        Changes.from_bytes(blobs["pending"]),
+        form["extra"],
     )
-    blob = blobs["pending"]
-    (size,) = struct.unpack_from("<I", blob)
-    pending, at = [], 4 + size
-    for version, server_version, timestamp, length, merged_length in json.loads(blob[4 : 4 + size]):
-        data = blob[at : at + length]
-        at += length
-        change = LocalChange(version, server_version, timestamp, data)
-        if merged_length >= 0:
-            change = change.with_merged(Changeset.decode(blob[at : at + merged_length]))
-            at += merged_length
-        pending.append(change)
-    return replace(state, pending=tuple(pending))

@@ -1,0 +1,110 @@
+"""Locks between processes: who uses a realm, who writes to it, who syncs it. All die with their holder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import filelock
+
+from realmframe.errors import ReadOnlyError, StorageError, UsageError
+from realmframe.store.files import FileSystem, explained
+
+if sys.platform != "win32":  # which refuses to delete files in use by itself
+    import fcntl
+
+#: How long a writer waits for another process.
+LOCK_SECONDS: Final = 60.0
+WRITE, USE, SYNC, CHECKPOINT = "write.lock", "use.lock", "sync.lock", "checkpoint.lock"
+NAMES: Final = (WRITE, USE, SYNC, CHECKPOINT)
+
+
+def lock_file(folder: Path, name: str) -> filelock.FileLock:
+    """Make an exclusive lock, shared by all threads of its holder."""
+    return filelock.FileLock(folder / name, timeout=LOCK_SECONDS, mode=0o600, thread_local=False)
+
+
+@contextlib.contextmanager
+def held(lock: filelock.FileLock, *, timeout: float | None = None) -> Iterator[bool]:
+    """Hold a lock; tells whether it could be had when a ``timeout`` was given.
+
+    Raises
+    ------
+    StorageError
+        If another process holds it for very long.
+    """
+    path = Path(lock.lock_file)
+    try:
+        with explained(path):
+            lock.acquire(timeout=timeout)
+    except filelock.Timeout:
+        if timeout is not None:
+            yield False
+            return
+        raise StorageError(
+            f"Another process has held {path} for {LOCK_SECONDS:.0f} s.",
+            path=str(path),
+            hint="Look for a process that hangs with the realm open.",
+        ) from None
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class Use:
+    """That a realm is open in this process, so that nobody deletes it.
+
+    Parameters
+    ----------
+    folder : Path
+    fs : FileSystem
+    exclusive : bool
+        Claim it for deletion instead.
+    read_only : bool
+        Make no file for it; a realm without the file is not guarded then.
+
+    Raises
+    ------
+    UsageError
+        If it is in use (for ``exclusive``), or being deleted.
+    """
+
+    def __init__(self, folder: Path, fs: FileSystem, *, exclusive: bool = False, read_only: bool = False) -> None:
+        self._descriptor = -1
+        path = folder / USE
+        try:
+            with explained(path):
+                self._descriptor = fs.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT)
+        except StorageError as fault:
+            if read_only and not isinstance(fault, ReadOnlyError):
+                return
+            raise
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(self._descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.release()
+                what = "is in use" if exclusive else "is being deleted"
+                raise UsageError(f"The realm at {folder} {what}.", hint="Close it first, or try again.") from None
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def try_lock(lock: filelock.FileLock) -> bool:
+    """Take a lock unless another process has it; one that is held already stays held."""
+    if lock.is_locked:
+        return True
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
