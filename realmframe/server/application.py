@@ -1,0 +1,94 @@
+"""Everything wired into one ASGI application."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+
+from realmframe.server.accounts import Accounts, ApiError, CustomFunction
+from realmframe.server.api import Api, refusal
+from realmframe.server.database import Database
+from realmframe.server.engine import Engine
+from realmframe.server.socket import SyncEndpoint
+from realmframe.server.tokens import ACCESS_SECONDS, Tokens
+
+
+def create_app(
+    data: str | Path | None = None,
+    *,
+    development: bool = True,
+    database: str | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    custom_login: CustomFunction | None = None,
+    jwt_key: str | None = None,
+    access_token_seconds: int = ACCESS_SECONDS,
+) -> Starlette:
+    """Make the server, an ASGI application.
+
+    Parameters
+    ----------
+    data : path, optional
+        Data folder; without it everything is gone when the process ends.
+    development : bool
+        Whether unknown apps are created on first use and clients may add to the schema.
+    database : str, optional
+        SQLAlchemy URL; SQLite in the data folder by default.
+    functions : mapping, optional
+        What ``functions/call`` may call: name to callable, which gets the user id and the arguments.
+    custom_login : callable, optional
+        Custom-function log-in: takes the payload, returns the external user id, ValueError refuses.
+    jwt_key : str, optional
+        HS256 key of custom JWT log-ins.
+    access_token_seconds : int
+        Life of an access token.
+
+    Raises
+    ------
+    StorageError
+        If the data folder or database cannot be opened.
+    """
+    kept = tempfile.TemporaryDirectory(prefix="realmframe-server-") if data is None else None
+    folder = Path(kept.name if kept is not None else str(data))
+    opened = Database(folder, database)
+    tokens = Tokens(opened.secret("token key"), access_token_seconds)
+    accounts = Accounts(opened, tokens, development=development, custom_login=custom_login, jwt_key=jwt_key)
+    engine = Engine(opened, development=development, folder=folder)
+    api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        engine.start()
+        try:
+            yield
+        finally:
+            engine.stop()
+            opened.close()
+            if kept is not None:
+                kept.cleanup()
+
+    sync = WebSocketRoute("/api/client/v2.0/app/{app}/realm-sync", endpoint)
+    app = Starlette(
+        routes=[*api.routes(), sync],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _crash},
+    )
+    app.state.accounts, app.state.engine = accounts, engine
+    return app
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(ApiError(error.status_code, "NotFound" if error.status_code == 404 else "BadRequest", error.detail))
+
+
+async def _crash(_request: Request, _error: Exception) -> Response:
+    return refusal(ApiError(500, "InternalServerError", "the server failed; see its log"))

@@ -1,0 +1,338 @@
+"""The one thread that does all of sync: messages of all connections, in the order in which they came.
+
+It takes what has piled up, handles it, commits once, and only then lets anything out: so nothing is acknowledged, or
+seen by anybody, before it is durable, and many small uploads share one commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final
+
+from realmframe.errors import LocalProtocolError, RealmError, RemoteProtocolError
+from realmframe.server import database as db
+from realmframe.server.history import History
+from realmframe.server.sync import RealmSync, Session, failure
+from realmframe.session.server import ServerConnection, ServerState
+from realmframe.wire import (
+    Action,
+    Bind,
+    ClientIdent,
+    ClientJsonError,
+    Dialect,
+    Download,
+    JsonError,
+    Mark,
+    Query,
+    QueryError,
+    Unbind,
+    Upload,
+)
+
+log = logging.getLogger("realmframe.server")
+#: Messages handled between two commits.
+_BATCH: Final = 256
+#: Bytes that may wait for a slow client before nothing more is prepared for it.
+ROOM: Final = 8 << 20
+Deliver = Callable[["list[bytes]", "int | None"], None]
+
+
+class Connection:
+    """One WebSocket, as the engine sees it: an outlet of its sessions.
+
+    Parameters
+    ----------
+    dialect : Dialect
+    app, user : str
+        Whose it is.
+    deliver : callable
+        Takes messages to write and the close code, or None; called in the engine's thread.
+    """
+
+    def __init__(self, dialect: Dialect, app: str, user: str, deliver: Deliver) -> None:
+        self.machine = ServerConnection(dialect)
+        self.flexible = dialect.flexible
+        self.app, self.user, self._deliver = app, user, deliver
+        self.sessions: dict[int, tuple[RealmSync, Session]] = {}
+        self.binding: dict[int, RealmSync] = {}
+        #: Bytes handed over and not yet written; the socket counts down.
+        self.unsent = 0
+        self._prepared = 0
+        self.is_closed = False
+        self._lock = threading.Lock()
+
+    def has_room(self) -> bool:
+        """Whether more may be queued."""
+        return not self.is_closed and self.unsent + self._prepared < ROOM
+
+    def send(self, message: Any) -> None:
+        """Queue a message in the state machine."""
+        machine = self.machine
+        number = message.session
+        if machine.state(number) is not ServerState.ACTIVE and not isinstance(message, JsonError):
+            return
+        if isinstance(message, Download):
+            self._prepared += sum(len(e.changeset) for e in message.entries) + 128
+            machine.send_download(message)
+        elif isinstance(message, Mark):
+            machine.send_mark(number, message.request)
+        elif isinstance(message, QueryError):
+            machine.send_query_error(number, message.query_version, message.message, message.code)
+        elif isinstance(message, JsonError) and machine.state(number) in (ServerState.ACTIVE, ServerState.WAIT_IDENT):
+            body = dict(message.body)
+            text, action, again = body.pop("message"), Action(body.pop("action")), bool(body.pop("tryAgain"))
+            for known in ("logURL", "shouldClientReset", "isRecoveryModeDisabled"):
+                body.pop(known)
+            machine.send_error(number, message.code, text, action, try_again=again, **body)
+
+    def flush(self, close: int | None = None) -> None:
+        """Hand over what the state machine has to send."""
+        messages = self.machine.data_to_send()
+        self._prepared = 0
+        with self._lock:
+            self.unsent += sum(map(len, messages))
+        if messages or close is not None:
+            self._deliver(messages, close)
+
+    def written(self, size: int) -> None:
+        """Note that bytes have been written (any thread)."""
+        with self._lock:
+            self.unsent -= size
+
+
+class Engine:
+    """Runs sync.
+
+    Parameters
+    ----------
+    database : Database
+    development : bool
+    folder : Path, optional
+        Where checkpoints lie.
+    """
+
+    def __init__(self, database: db.Database, *, development: bool, folder: Path | None = None) -> None:
+        self._database, self._development, self._folder = database, development, folder
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._realms: dict[tuple[str, str], RealmSync] = {}
+        self._touched: set[RealmSync] = set()
+        self._out: set[Connection] = set()
+        self._closing: dict[Connection, int] = {}
+        self._thread = threading.Thread(target=self._run, name="realmframe-server-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Handle what has come in, then end the thread."""
+        self._tasks.put(None)
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    # ------------------------------------------------------------------ from other threads
+
+    def receive(self, connection: Connection, data: bytes, done: Callable[[], None]) -> None:
+        """Handle one message of a client; ``done`` is called when more may come."""
+
+        def task() -> None:
+            try:
+                self._receive(connection, data)
+            finally:
+                done()
+
+        self._tasks.put(task)
+
+    def drained(self, connection: Connection) -> None:
+        """Go on with a client that has room again."""
+
+        def task() -> None:
+            for realm, session in connection.sessions.values():
+                if session.is_lagging and not session.outbox:
+                    realm.resume(session)
+                session.pump(realm.history)
+            self._out.add(connection)
+
+        self._tasks.put(task)
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        connection.is_closed = True
+        self._tasks.put(lambda: self._forget(connection))
+
+    def call(self, function: Callable[[Engine], Any]) -> Future[Any]:
+        """Run a function in the engine's thread."""
+        future: Future[Any] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(function(self))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._tasks.put(task)
+        return future
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            task = self._tasks.get()
+            for _ in range(_BATCH):
+                if task is None:
+                    running = False
+                    break
+                try:
+                    task()
+                except Exception:
+                    log.exception("The server failed at a task of sync")
+                if self._tasks.empty():
+                    break
+                task = self._tasks.get()
+            self._finish()
+
+    def _finish(self) -> None:
+        """Commit, then send."""
+        dirty = [r for r in self._realms.values() if r.history.is_dirty]
+        if dirty:
+            try:
+                with self._database.transaction() as sql:
+                    for realm in dirty:
+                        realm.history.write(sql)
+            except Exception:
+                log.exception("The server's log could not be written; clients will try again")
+                for realm in dirty:
+                    self._drop(realm)
+        for realm in self._touched:
+            for session in realm.sessions:
+                self._pump(realm, session)
+        self._touched.clear()
+        for connection in self._out:
+            connection.flush(self._closing.pop(connection, None))
+        self._out.clear()
+
+    def _pump(self, realm: RealmSync, session: Session) -> None:
+        connection = session.outlet
+        assert isinstance(connection, Connection)
+        try:
+            session.pump(realm.history)
+        except (RealmError, LocalProtocolError):
+            log.exception("The server would have broken the protocol; the session is ended")
+            connection.send(failure(session.number, 201, "internal error", Action.TRANSIENT, try_again=True))
+        self._out.add(connection)
+
+    def _drop(self, realm: RealmSync) -> None:
+        """Forget a realm whose memory is ahead of its log; its clients connect again."""
+        self._realms = {k: r for k, r in self._realms.items() if r is not realm}
+        self._touched.discard(realm)
+        for session in list(realm.sessions):
+            assert isinstance(session.outlet, Connection)
+            session.outlet.sessions.clear()
+            self._close(session.outlet, 1011)
+        realm.sessions.clear()
+
+    def _close(self, connection: Connection, code: int) -> None:
+        self._closing[connection] = code
+        self._out.add(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        for realm, session in connection.sessions.values():
+            realm.remove(session)
+        connection.sessions.clear()
+        connection.binding.clear()
+        self._out.discard(connection)
+
+    def realm(self, app: str, name: str) -> RealmSync:
+        """Give a realm, loaded at its first use."""
+        found = self._realms.get((app, name))
+        if found is None:
+            history = History(self._database, app, name, self._folder)
+            found = self._realms[app, name] = RealmSync(history, development=self._development)
+        return found
+
+    # ------------------------------------------------------------------ messages
+
+    def _receive(self, connection: Connection, data: bytes) -> None:
+        if connection.is_closed or connection in self._closing:
+            return
+        self._out.add(connection)
+        try:
+            events = connection.machine.receive(data)
+        except RemoteProtocolError as error:
+            log.info("A client of app %s broke the protocol: %s", connection.app, error)
+            self._forget(connection)
+            self._close(connection, 1008)
+            return
+        for event in events:
+            self._handle(connection, event.session, event.message)
+
+    def _handle(self, connection: Connection, number: int, message: Any) -> None:
+        if isinstance(message, Bind):
+            self._bind(connection, number, message)
+        elif isinstance(message, ClientIdent):
+            self._ident(connection, number, message)
+        elif isinstance(message, Unbind):
+            connection.binding.pop(number, None)
+            found = connection.sessions.pop(number, None)
+            if found is not None:
+                found[0].remove(found[1])
+        elif number in connection.sessions:
+            realm, session = connection.sessions[number]
+            self._touched.add(realm)
+            self._act(connection, realm, session, message)
+
+    def _act(self, connection: Connection, realm: RealmSync, session: Session, message: Any) -> None:
+        error: JsonError | None = None
+        if isinstance(message, Upload):
+            error = realm.upload(session, message)
+        elif isinstance(message, Query):
+            realm.query(session, message)
+        elif isinstance(message, Mark):
+            realm.mark(session, message)
+        elif isinstance(message, ClientJsonError):
+            log.warning("A client of app %s could not use a DOWNLOAD: %s", connection.app, message.body.get("message"))
+        if error is not None:
+            connection.sessions.pop(session.number, None)
+            realm.remove(session)
+            connection.send(error)
+
+    def _bind(self, connection: Connection, number: int, message: Bind) -> None:
+        old = connection.sessions.pop(number, None)
+        if old is not None:
+            old[0].remove(old[1])
+        name = "flx" if connection.flexible else f"partition {message.body}"
+        if len(name) > 1_024:
+            connection.send(failure(number, 204, "The partition value is too long.", Action.PROTOCOL_VIOLATION))
+            return
+        realm = connection.binding[number] = self.realm(connection.app, name)
+        if message.need_ident:
+            file = realm.history.new_file(connection.user)
+            connection.machine.send_ident(number, file.ident, file.salt)
+
+    def _ident(self, connection: Connection, number: int, message: ClientIdent) -> None:
+        realm = connection.binding.pop(number, None)
+        if realm is None:
+            return
+        file = realm.history.files.get(message.file_ident)
+        refused: JsonError | None = None
+        if file is None or file.salt != message.salt:
+            refused = failure(number, 208, "The server does not know this client file.", Action.CLIENT_RESET)
+        elif file.user != connection.user:
+            refused = failure(number, 223, "The client file belongs to another user.", Action.APPLICATION_BUG)
+        elif message.download_server_version > realm.history.version:
+            refused = failure(number, 211, "The client has a history that the server has not.", Action.CLIENT_RESET)
+        if refused is not None or file is None:
+            connection.send(refused)
+            return
+        for other, session in [s for s in connection.sessions.values() if s[1].file is file]:
+            other.remove(session)
+        session = Session(number, connection, file, flexible=connection.flexible)
+        connection.sessions[number] = (realm, session)
+        realm.identify(session, message)
+        self._touched.add(realm)

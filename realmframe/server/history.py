@@ -1,0 +1,339 @@
+"""One realm's history: the durable log, and how an upload is merged into it.
+
+An upload comes as its client wrote it, based on the server version that the client had then. It is transformed against
+what the log got since from others, applied, and appended. The other half of each transform (those log entries as the
+client will make them when it merges) is kept per client file, because the client's next upload with the same base
+builds on it.
+
+Rows for SQL pile up in ``rows`` until :meth:`History.write`; nothing is acknowledged before their commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import sqlalchemy as sa
+
+from realmframe.changes import Changeset
+from realmframe.errors import ApplyError, ProtocolError, SchemaMismatchError
+from realmframe.server import database as db
+from realmframe.store import Applied, Snapshot, apply
+from realmframe.wire import UploadEntry
+
+#: The server's own file; client files start above it.
+SERVER_FILE: Final = 1
+#: Version of a realm without history: entries of a bootstrap need a version above 0.
+FIRST_VERSION: Final = 1
+#: Opcodes of AddTable, EraseTable, AddColumn, EraseColumn.
+SCHEMA_OPS: Final = (0, 1, 6, 7)
+_RECENT_ENTRIES: Final = 20_000
+_RECENT_BYTES: Final = 128 << 20
+
+
+@dataclass(eq=False)
+class Entry:
+    """One changeset of the log.
+
+    Attributes
+    ----------
+    version : int
+    origin : int
+        The client file that wrote it, or 1.
+    client_version : int
+        Its version at the origin.
+    base : int
+        Server version that it was based on.
+    timestamp : int
+        Milliseconds since 2015.
+    original_size : int
+        Bytes as uploaded.
+    data : bytes
+        As integrated.
+    compensates : int
+        The client file whose write it takes back, else 0.
+    """
+
+    version: int
+    origin: int
+    client_version: int
+    base: int
+    timestamp: int
+    original_size: int
+    data: bytes
+    compensates: int = 0
+
+    @cached_property
+    def changeset(self) -> Changeset:
+        """The columns."""
+        return Changeset.decode(self.data)
+
+
+@dataclass(eq=False)
+class ClientFile:
+    """What the server knows of one file of a client."""
+
+    ident: int
+    salt: int
+    user: str
+    client_version: int = 0
+    server_version: int = 0
+    #: Log entries as this client will transform them, by version; only those that differ from the log.
+    reciprocals: dict[int, Changeset] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Integrated:
+    """The outcome of one upload.
+
+    Attributes
+    ----------
+    entry : Entry
+    applied : Applied
+    changed : bool
+        Whether the merge changed it: part of it lost to others.
+    original : Changeset
+    """
+
+    entry: Entry
+    applied: Applied
+    changed: bool
+    original: Changeset
+
+
+class History:
+    """The log and state of one realm; used by one thread.
+
+    Parameters
+    ----------
+    database : Database
+    app, name : str
+        ``name`` is ``flx`` or the partition's text.
+    folder : Path, optional
+        Where checkpoints of the state lie.
+    """
+
+    def __init__(self, database: db.Database, app: str, name: str, folder: Path | None = None) -> None:
+        self._database, self._folder = database, folder
+        self.files: dict[int, ClientFile] = {}
+        self.rows: list[dict[str, Any]] = []
+        self._reciprocal_rows: dict[tuple[int, int], bytes] = {}
+        self._pruned: dict[int, int] = {}
+        self._dirty: set[int] = set()
+        self._recent: deque[Entry] = deque()
+        self._recent_bytes = 0
+        with database.transaction() as sql:
+            t = db.realms.c
+            found = sql.execute(sa.select(t.id, t.salt).where(t.app == app, t.name == name)).first()
+            if found is None:
+                salt = secrets.randbits(62) + 1
+                sql.execute(db.realms.insert().values(app=app, name=name, salt=salt))
+                found = sql.execute(sa.select(t.id, t.salt).where(t.app == app, t.name == name)).one()
+            self.realm, self.salt = int(found[0]), int(found[1])
+            for row in sql.execute(sa.select(db.client_files).where(db.client_files.c.realm == self.realm)).mappings():
+                file = ClientFile(row["ident"], row["salt"], row["user"], row["client_version"], row["server_version"])
+                self.files[file.ident] = file
+            for row in sql.execute(sa.select(db.reciprocals).where(db.reciprocals.c.realm == self.realm)).mappings():
+                self.files[row["file"]].reciprocals[row["version"]] = Changeset.decode(row["changeset"])
+        self.snapshot = self._replay(self._checkpoint())
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return self.snapshot.version
+
+    # ------------------------------------------------------------------ state on disk
+
+    def _checkpoint(self) -> Snapshot:
+        return Snapshot.empty().at_version(FIRST_VERSION)
+
+    def _replay(self, snapshot: Snapshot) -> Snapshot:
+        for entry in self._load(snapshot.version, 1 << 62):
+            snapshot = apply(snapshot, entry.changeset, version=entry.version).snapshot
+            self._remember(entry)
+        return snapshot
+
+    def _load(self, after: int, through: int) -> Iterator[Entry]:
+        t = db.log.c
+        columns = (t.version, t.origin, t.client_version, t.base, t.timestamp, t.original_size, t.changeset)
+        query = sa.select(*columns, t.compensates).where(t.realm == self.realm, t.version > after, t.version <= through)
+        with self._database.transaction() as sql:
+            for row in sql.execute(query.order_by(t.version)):
+                yield Entry(*row[:6], bytes(row[6]), row[7])
+
+    def _remember(self, entry: Entry) -> None:
+        self._recent.append(entry)
+        self._recent_bytes += len(entry.data)
+        while len(self._recent) > _RECENT_ENTRIES or (self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1):
+            self._recent_bytes -= len(self._recent.popleft().data)
+
+    def since(self, version: int) -> list[Entry]:
+        """Give all entries above a version, oldest first."""
+        if version >= self.version:
+            return []
+        first = self._recent[0].version if self._recent else self.version + 1
+        older = list(self._load(version, first - 1)) if version + 1 < first else []
+        skip = max(0, version + 1 - first)
+        if len(self._recent) - skip < skip:
+            newer: list[Entry] = []
+            for entry in reversed(self._recent):
+                if entry.version <= version:
+                    break
+                newer.append(entry)
+            return older + newer[::-1]
+        return older + [e for e in self._recent if e.version > version]
+
+    # ------------------------------------------------------------------ client files
+
+    def new_file(self, user: str) -> ClientFile:
+        """Give a client file its number; durable on return."""
+        ident = max(self.files, default=SERVER_FILE) + 1
+        file = ClientFile(ident, secrets.randbits(62) + 1, user)
+        row = {"realm": self.realm, "ident": ident, "salt": file.salt, "user": user}
+        with self._database.transaction() as sql:
+            sql.execute(db.client_files.insert().values(client_version=0, server_version=0, **row))
+        self.files[ident] = file
+        return file
+
+    def advance(self, file: ClientFile, client_version: int, server_version: int) -> None:
+        """Note how far a client says to be; it becomes durable with the next commit."""
+        if client_version > file.client_version or server_version > file.server_version:
+            file.client_version = max(file.client_version, client_version)
+            file.server_version = max(file.server_version, min(server_version, self.version))
+            self._dirty.add(file.ident)
+        done = [v for v in file.reciprocals if v <= file.server_version]
+        if done:
+            self._pruned[file.ident] = file.server_version
+            for version in done:
+                del file.reciprocals[version]
+                self._reciprocal_rows.pop((file.ident, version), None)
+
+    # ------------------------------------------------------------------ integrating
+
+    def integrate(self, file: ClientFile, upload: UploadEntry, *, may_change_schema: bool = True) -> Integrated | None:
+        """Merge one changeset of a client; None if it is integrated already.
+
+        Raises
+        ------
+        SchemaMismatchError
+            If it contradicts the schema, or changes it and may not.
+        ProtocolError
+            If it cannot be decoded, merged or applied; nothing of it was.
+        """
+        if upload.client_version <= file.client_version:
+            return None
+        if upload.server_version > self.version:
+            raise ProtocolError("The client uploaded a changeset that is based on a version the server never had.")
+        original = Changeset.decode(upload.changeset)
+        origin = upload.file_ident or file.ident
+        changeset, reciprocals = self._merge(file, upload, origin, original)
+        changed = changeset is not original
+        applied = self._apply(changeset)
+        if not may_change_schema and applied.snapshot.schema is not self.snapshot.schema:
+            raise SchemaMismatchError("The schema of this app is fixed: clients may not add to it.")
+        data = changeset.encode() if changed else upload.changeset
+        entry = Entry(
+            self.version + 1,
+            file.ident,
+            upload.client_version,
+            upload.server_version,
+            upload.timestamp,
+            len(upload.changeset),
+            data,
+        )
+        if not changed:
+            entry.__dict__["changeset"] = original
+        file.reciprocals |= reciprocals
+        for version, reciprocal in reciprocals.items():
+            self._reciprocal_rows[file.ident, version] = reciprocal.encode()
+        self._append(entry, applied)
+        self.advance(file, upload.client_version, upload.server_version)
+        return Integrated(entry, applied, changed, original)
+
+    def _apply(self, changeset: Changeset) -> Applied:
+        try:
+            return apply(self.snapshot, changeset, version=self.version + 1)
+        except ApplyError as error:
+            schema = changeset.take(np.flatnonzero(np.isin(changeset.op, SCHEMA_OPS)))
+            try:
+                apply(self.snapshot, schema)
+            except ApplyError as reason:
+                raise SchemaMismatchError(f"The client's schema contradicts the app's: {reason}") from error
+            raise
+
+    def _merge(
+        self, file: ClientFile, upload: UploadEntry, origin: int, original: Changeset
+    ) -> tuple[Changeset, dict[int, Changeset]]:
+        others = [e for e in self.since(upload.server_version) if e.origin != file.ident and len(e.data)]
+        if not others or not len(original):
+            return original, {}
+        from realmframe.merge import Timed, transform
+
+        seen = file.reciprocals
+        theirs = [seen.get(e.version, e.changeset) for e in others]
+        right = [Timed(c, e.timestamp, e.origin) for c, e in zip(theirs, others, strict=True)]
+        (mine,), transformed = transform([Timed(original, upload.timestamp, origin)], right)
+        pairs = zip(others, theirs, transformed, strict=True)
+        return mine, {e.version: new for e, old, new in pairs if new is not old}
+
+    def append_own(self, changeset: Changeset, timestamp: int, *, compensates: int = 0) -> Integrated:
+        """Append a change that the server makes itself."""
+        data = changeset.encode()
+        applied = apply(self.snapshot, changeset, version=self.version + 1)
+        entry = Entry(self.version + 1, SERVER_FILE, 0, self.version, timestamp, len(data), data, compensates)
+        self._append(entry, applied)
+        return Integrated(entry, applied, False, changeset)
+
+    def _append(self, entry: Entry, applied: Applied) -> None:
+        self.rows.append(
+            {
+                "realm": self.realm,
+                "version": entry.version,
+                "origin": entry.origin,
+                "client_version": entry.client_version,
+                "base": entry.base,
+                "timestamp": entry.timestamp,
+                "original_size": entry.original_size,
+                "compensates": entry.compensates,
+                "changeset": entry.data,
+            }
+        )
+        self._remember(entry)
+        self.snapshot = applied.snapshot
+
+    # ------------------------------------------------------------------ durability
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is something that has to be committed before anything is acknowledged."""
+        return bool(self.rows)
+
+    def write(self, sql: sa.Connection) -> None:
+        """Write what piled up, inside a transaction of the caller."""
+        if self.rows:
+            sql.execute(db.log.insert(), self.rows)
+        t = db.client_files.c
+        for ident in self._dirty:
+            file = self.files[ident]
+            values = {"client_version": file.client_version, "server_version": file.server_version}
+            sql.execute(db.client_files.update().where(t.realm == self.realm, t.ident == ident).values(values))
+        r = db.reciprocals.c
+        for ident, through in self._pruned.items():
+            where = (r.realm == self.realm, r.file == ident, r.version <= through)
+            sql.execute(db.reciprocals.delete().where(*where))
+        if self._reciprocal_rows:
+            keys = [{"f": f, "v": v} for f, v in self._reciprocal_rows]
+            where = (r.realm == self.realm, r.file == sa.bindparam("f"), r.version == sa.bindparam("v"))
+            sql.execute(db.reciprocals.delete().where(*where), keys)
+            rows = [
+                {"realm": self.realm, "file": f, "version": v, "changeset": c}
+                for (f, v), c in self._reciprocal_rows.items()
+            ]
+            sql.execute(db.reciprocals.insert(), rows)
+        self.rows, self._reciprocal_rows, self._dirty, self._pruned = [], {}, set(), {}

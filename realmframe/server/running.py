@@ -1,0 +1,75 @@
+"""``serve``: the application behind uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from realmframe.errors import NetworkError
+from realmframe.server.application import create_app
+from realmframe.server.limits import MAX_MESSAGE
+
+
+def configuration(app: Any, host: str, port: int, log_level: str) -> uvicorn.Config:
+    """Make uvicorn's settings: no compression on WebSockets, since the protocol compresses for itself."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level=log_level,
+        access_log=log_level == "debug",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
+
+
+def serve(
+    data: Path | str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    development: bool = True,
+    log_level: str = "info",
+    **options: Any,
+) -> None:
+    """Run the server until it is told to stop (SIGINT, SIGTERM).
+
+    Parameters
+    ----------
+    data : path, optional
+        Data folder; without it nothing is kept.
+    host, port
+        Where to listen.
+    development : bool
+        See :func:`create_app`.
+    log_level : str
+        ``debug``, ``info``, ``warning`` or ``error``.
+    **options
+        Passed on to :func:`create_app`.
+
+    Raises
+    ------
+    NetworkError
+        If the port is taken.
+    StorageError
+        If the data folder cannot be opened.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NetworkError(
+                f"The server cannot listen on {host}:{port}: {error.strerror}.",
+                hint="Is another server running there? Choose another --port.",
+            ) from error
+    logging.getLogger("realmframe.server").setLevel(log_level.upper())
+    app = create_app(data, development=development, **options)
+    uvicorn.Server(configuration(app, host, port, log_level)).run()

@@ -1,0 +1,435 @@
+"""The sessions of one realm: uploads in, shares of every change out, in one order.
+
+A session's outbox is a queue of what its client shall get: changes, bootstraps, answers to MARK, errors. It is filled
+while messages are handled, and emptied by :meth:`Session.pump` after the commit, as far as the connection has room. A message
+carries the progress of the moment when its item was queued, so the version rules of the protocol hold by construction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from realmframe.changes import Changeset, concat
+from realmframe.errors import ProtocolError, QueryError, SchemaMismatchError
+from realmframe.model import ClassKind, Key
+from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, states_of
+from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, Integrated
+from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
+from realmframe.server.views import Share, View, erasures, share
+from realmframe.wire import (
+    Action,
+    BatchState,
+    ClientIdent,
+    Download,
+    DownloadEntry,
+    JsonError,
+    Mark,
+    Query,
+    Upload,
+    json_error_body,
+    rejected_updates,
+)
+from realmframe.wire import QueryError as QueryErrorMessage
+
+#: Timestamp of full states and erasures: older than anything a client writes.
+SYNTHETIC_TIMESTAMP: Final = 1
+_LAG: Final = 2_000
+_OUTBOX_BYTES: Final = 32 << 20
+_EPOCH: Final = 1_420_070_400
+_COLLECTION_OPS: Final = (8, 9, 10, 11, 12, 13)
+
+
+class Outlet(Protocol):
+    """Where a session's messages go."""
+
+    def send(self, message: Any) -> None:
+        """Queue a message of the protocol."""
+
+    def has_room(self) -> bool:
+        """Whether more may be queued now."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """Entries up to a server version, for the steady state."""
+
+    version: int
+    client_version: int
+    entries: tuple[DownloadEntry, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class Bootstrap:
+    """A bootstrap under way."""
+
+    version: int
+    client_version: int
+    query_version: int
+    batches: Iterator[tuple[list[bytes], float, bool]]
+
+
+class Session:
+    """One client file, connected.
+
+    Parameters
+    ----------
+    number : int
+        As the client numbers it.
+    outlet : Outlet
+    file : ClientFile
+    flexible : bool
+    """
+
+    def __init__(self, number: int, outlet: Outlet, file: ClientFile, *, flexible: bool) -> None:
+        self.number, self.outlet, self.file, self.flexible = number, outlet, file, flexible
+        self.view = View({})
+        self.query_version = 0
+        self.outbox: deque[Changes | Bootstrap | Mark | JsonError | QueryErrorMessage] = deque()
+        self.outbox_bytes = 0
+        #: Up to which server version everything for this client has been queued, and been sent.
+        self.covered = self.sent = 0
+        self.sent_client = 0
+        self.needs_ack = False
+        self.has_schema = False
+        #: Uploads based on versions below it may have met synthetic states on the client.
+        self.synthetic = 0
+        self.is_lagging = False
+
+    def queue(self, item: Changes) -> None:
+        """Queue changes; too many, and the client catches up later instead."""
+        self.covered = item.version
+        if self.is_lagging or not item.entries:
+            return
+        if self.outbox_bytes + item.size > _OUTBOX_BYTES and self.outbox_bytes:
+            self.is_lagging = True
+            return
+        self.outbox.append(item)
+        self.outbox_bytes += item.size
+
+    # ------------------------------------------------------------------ sending
+
+    def pump(self, history: History) -> None:
+        """Send what is queued, as far as there is room."""
+        while self.outlet.has_room():
+            if not self.outbox:
+                break
+            item = self.outbox[0]
+            if isinstance(item, Changes):
+                self._send_changes(item, history)
+            elif isinstance(item, Bootstrap):
+                self._send_batch(item, history)
+            else:
+                if isinstance(item, Mark) and (self.needs_ack or self.sent < self.covered) and not self.is_lagging:
+                    self._send(history, (), self._reachable(), self.file.client_version)
+                self.outlet.send(item)
+                self.outbox.popleft()
+        idle = not self.outbox and not self.is_lagging and self.outlet.has_room()
+        if idle and (self.needs_ack or self.covered - self.sent > _LAG):
+            self._send(history, (), self.covered, self.file.client_version)
+
+    def _reachable(self) -> int:
+        """Version that may be announced now: nothing queued behind belongs to it."""
+        following = [i.version - 1 for i in self.outbox if isinstance(i, Changes)]
+        return max(self.sent, min([self.covered, *following]))
+
+    def _send_changes(self, first: Changes, history: History) -> None:
+        entries: list[DownloadEntry] = []
+        size, last = 0, first
+        while self.outbox and isinstance(self.outbox[0], Changes) and size < BATCH_BYTES:
+            last = self.outbox[0]
+            self.outbox.popleft()
+            entries += last.entries
+            size += last.size
+        self.outbox_bytes -= size
+        self._send(history, tuple(entries), last.version, last.client_version)
+
+    def _send_batch(self, item: Bootstrap, history: History) -> None:
+        batch = next(item.batches, None)
+        if batch is None:
+            self.outbox.popleft()
+            return
+        changesets, estimate, last = batch
+        version, client = item.version, item.client_version
+        entries = tuple(DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(c), c) for c in changesets)
+        state = BatchState.LAST_IN_BATCH if last else BatchState.MORE_TO_COME
+        self._send(history, entries, version, client, state, estimate, item.query_version)
+        if last:
+            self.outbox.popleft()
+
+    def _send(
+        self,
+        history: History,
+        entries: tuple[DownloadEntry, ...],
+        version: int,
+        client_version: int,
+        batch: BatchState = BatchState.STEADY_STATE,
+        estimate: float = 1.0,
+        query_version: int | None = None,
+    ) -> None:
+        file = self.file
+        self.outlet.send(
+            Download(
+                self.number,
+                version,
+                max(client_version, self.sent_client),
+                history.version,
+                history.salt,
+                file.client_version,
+                min(file.server_version, version),
+                self.query_version if query_version is None else query_version,
+                batch,
+                estimate,
+                entries=entries,
+            )
+        )
+        self.sent, self.sent_client = version, max(client_version, self.sent_client)
+        self.needs_ack = False
+
+
+@dataclass(slots=True)
+class _Encoded:
+    passed: bytes
+    synthetic: bytes
+
+
+class RealmSync:
+    """One realm on this server: its history, and who is connected to it.
+
+    Parameters
+    ----------
+    history : History
+    development : bool
+        Whether clients may add to the schema.
+    """
+
+    def __init__(self, history: History, *, development: bool) -> None:
+        self.history, self.development = history, development
+        self.sessions: list[Session] = []
+        self._views: dict[tuple[tuple[str, str], ...], View] = {}
+
+    def view(self, texts: Mapping[str, str]) -> View:
+        """Give the view of a query set; equal sets share one.
+
+        Raises
+        ------
+        QueryError
+        """
+        if len(texts) > MAX_CLASSES or any(len(t) > MAX_QUERY or len(n) > 200 for n, t in texts.items()):
+            raise QueryError("The query set is too large.", kind="other")
+        key = tuple(sorted(texts.items()))
+        found = self._views.get(key)
+        if found is None:
+            if len(self._views) > 1_000:
+                used = {id(s.view) for s in self.sessions}
+                self._views = {k: v for k, v in self._views.items() if id(v) in used}
+            found = self._views[key] = View(texts)
+        found.check(self.history.snapshot.schema)
+        return found
+
+    # ------------------------------------------------------------------ messages of clients
+
+    def identify(self, session: Session, message: ClientIdent) -> None:
+        """Catch up a client that says what it has."""
+        history = self.history
+        session.covered = history.version
+        session.sent = message.download_server_version
+        session.synthetic = message.download_server_version
+        history.advance(session.file, message.download_client_version, 0)
+        session.sent_client = message.download_client_version
+        self.sessions.append(session)
+        if not session.flexible:
+            self._queue_log(session, message.download_server_version)
+            return
+        session.query_version = message.query_version or 0
+        try:
+            session.view = self.view(message.query or {})
+        except QueryError:
+            session.view = View({})  # it was valid once; the schema has moved on
+        if message.download_server_version == 0:
+            self._queue_bootstrap(session, View({}), session.view, session.query_version)
+        else:
+            self._catch_up(session, message.download_server_version)
+
+    def _queue_log(self, session: Session, since: int) -> None:
+        client = session.sent_client
+        for entry in self.history.since(since):
+            if entry.origin == session.file.ident:
+                client = max(client, entry.client_version)
+            else:
+                session.queue(Changes(entry.version, client, (_as_is(entry, client),), len(entry.data)))
+        session.covered = self.history.version
+
+    def _catch_up(self, session: Session, since: int) -> None:
+        history = self.history
+        version, client = history.version, session.file.client_version
+        for data in catch_up(history.snapshot, history.since(since), session.view, session.file.ident):
+            item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+            session.outbox.append(Changes(version, client, (item,), len(data)))
+            session.outbox_bytes += len(data)
+            session.synthetic = version
+        session.covered = version
+
+    def _queue_bootstrap(self, session: Session, old: View, new: View, query_version: int) -> None:
+        history = self.history
+        have = history.snapshot.schema if session.has_schema else None
+        session.has_schema = True
+        session.synthetic = session.covered = history.version
+        batches = bootstrap(history.snapshot, have, old, new)
+        session.outbox.append(Bootstrap(history.version, session.file.client_version, query_version, batches))
+
+    def query(self, session: Session, message: Query) -> None:
+        """Take a client's new query set."""
+        if session.is_lagging:
+            self.resume(session)
+        try:
+            new = self.view(message.query)
+        except QueryError as error:
+            session.outbox.append(QueryErrorMessage(session.number, 226, message.version, f"Invalid query: {error}"))
+            return
+        old, session.view = session.view, new
+        session.query_version = message.version
+        self._queue_bootstrap(session, old, new, message.version)
+
+    def resume(self, session: Session) -> None:
+        """Catch up a session that fell behind, when its outbox is empty enough."""
+        session.is_lagging = False
+        queued = [i.version for i in session.outbox if isinstance(i, Changes | Bootstrap)]
+        since = max([session.sent, *queued])
+        if session.flexible:
+            self._catch_up(session, since)
+        else:
+            self._queue_log(session, since)
+
+    def mark(self, session: Session, message: Mark) -> None:
+        """Answer when the client has everything there is now."""
+        if session.is_lagging:
+            self.resume(session)
+        session.outbox.append(message)
+
+    def upload(self, session: Session, message: Upload) -> JsonError | None:
+        """Integrate what a client wrote; an error ends its session."""
+        for entry in message.entries:
+            try:
+                found = self.history.integrate(session.file, entry, may_change_schema=self.development)
+            except SchemaMismatchError as error:
+                return failure(session.number, 225, str(error), Action.APPLICATION_BUG)
+            except ProtocolError as error:
+                return failure(session.number, 212, str(error), Action.PROTOCOL_VIOLATION)
+            session.needs_ack = True
+            if found is not None:
+                self._fan_out(found)
+                if session.flexible:
+                    self._correct(session, found)
+                    self._compensate(session, found)
+        self.history.advance(session.file, message.progress_client_version, message.progress_server_version)
+        return None
+
+    # ------------------------------------------------------------------ what clients get of a change
+
+    def _fan_out(self, found: Integrated) -> None:
+        entry = found.entry
+        known: dict[tuple[int, bool], _Encoded] = {}
+        for session in self.sessions:
+            client = session.file.client_version
+            is_origin = entry.origin == session.file.ident
+            if session.flexible and entry.compensates != session.file.ident:
+                key = (id(session.view), is_origin)
+                if key not in known:
+                    known[key] = _encode(
+                        entry,
+                        share(
+                            session.view,
+                            found.entry.changeset,
+                            found.applied.before,
+                            found.applied.snapshot,
+                            is_origin=is_origin,
+                        ),
+                    )
+                entries = _entries(entry, client, known[key])
+                if known[key].synthetic:
+                    session.synthetic = entry.version
+            else:
+                entries = () if is_origin else (_as_is(entry, client),)
+            session.queue(Changes(entry.version, client, entries, sum(len(e.changeset) for e in entries)))
+
+    def _correct(self, session: Session, found: Integrated) -> None:
+        """Tell a client how its write came out, if it may have merged it with states that we made up."""
+        entry = found.entry
+        if entry.base >= session.synthetic or not len(found.original):
+            return
+        if not found.changed and not np.isin(found.original.op, _COLLECTION_OPS).any():
+            return
+        data = states_of(found.applied.snapshot, found.original, session.view).encode()
+        if data:
+            client = session.file.client_version
+            made = DownloadEntry(entry.version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+            session.queue(Changes(entry.version, client, (made,), len(data)))
+
+    def _compensate(self, session: Session, found: Integrated) -> None:
+        """Take back the creation of objects that the writer's own queries do not match."""
+        snapshot, parts, named = found.applied.snapshot, list[Changeset](), list[tuple[str, Key, str]]()
+        for name, touched in found.applied.touched.items():
+            if not len(touched.inserted) or snapshot.schema[name].kind is not ClassKind.TOPLEVEL:
+                continue
+            outside = touched.inserted[~session.view.members(snapshot, name, touched.inserted)]
+            if len(outside):
+                parts.append(erasures(snapshot.tables[name], outside))
+                reason = "write to an object that is outside of the current query view"
+                named += [(name, key, reason) for key in found.applied.keys(name, outside)]
+        if not parts:
+            return
+        undo = self.history.append_own(concat(parts), now(), compensates=session.file.ident)
+        body = json_error_body(
+            "Client attempted a write that is not allowed; it has been reverted",
+            action=Action.WARNING,
+            try_again=True,
+            rejectedUpdates=rejected_updates(named[:1_000]),
+            rejectedClientVersion=found.entry.client_version,
+            compensatingWriteServerVersion=undo.entry.version,
+        )
+        session.outbox.append(JsonError(session.number, 231, body))
+        self._fan_out(undo)
+
+    def remove(self, session: Session) -> None:
+        """Forget a session."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+
+
+def now() -> int:
+    """Give the time of the protocol: milliseconds since 2015."""
+    return int((time.time() - _EPOCH) * 1000)
+
+
+def failure(number: int, code: int, message: str, action: Action, *, try_again: bool = False) -> JsonError:
+    """Make a json_error."""
+    return JsonError(number, code, json_error_body(message, action=action, try_again=try_again))
+
+
+def _as_is(entry: Entry, client_version: int) -> DownloadEntry:
+    return DownloadEntry(entry.version, client_version, entry.timestamp, entry.origin, entry.original_size, entry.data)
+
+
+def _encode(entry: Entry, found: Share) -> _Encoded:
+    passed = b""
+    if found.passed is not None:
+        passed = entry.data if found.passed is entry.changeset else found.passed.encode()
+    return _Encoded(passed, b"" if found.synthetic is None else found.synthetic.encode())
+
+
+def _entries(entry: Entry, client: int, encoded: _Encoded) -> tuple[DownloadEntry, ...]:
+    made: list[DownloadEntry] = []
+    if encoded.passed:
+        size = len(encoded.passed)
+        made.append(DownloadEntry(entry.version, client, entry.timestamp, entry.origin, size, encoded.passed))
+    if encoded.synthetic:
+        size = len(encoded.synthetic)
+        made.append(DownloadEntry(entry.version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, size, encoded.synthetic))
+    return tuple(made)

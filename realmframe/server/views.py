@@ -1,0 +1,203 @@
+"""What a query set sees: which objects are in view, and what of a change a client gets.
+
+A view is one distinct query set, shared by all sessions that have it. Flexible queries look at one object at a time, so
+whether an object is in view depends on its own fields only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from realmframe.changes import Changeset, concat
+from realmframe.changes.instructions import EraseObject
+from realmframe.errors import QueryError
+from realmframe.model import ClassKind, Key, Schema
+from realmframe.server.history import SCHEMA_OPS
+from realmframe.store import Snapshot, Table, objects_changeset
+from realmframe.store.gather import key_words_of
+
+Rows = npt.NDArray[np.int64]
+_NONE: Final = np.empty(0, np.int64)
+_EVERYTHING: Final = frozenset({"TRUEPREDICATE", "(TRUEPREDICATE )", "(TRUEPREDICATE)"})
+
+
+class View:
+    """A query set, bound to whatever schema a snapshot has.
+
+    Parameters
+    ----------
+    texts : mapping
+        Class name to query text.
+
+    Raises
+    ------
+    QueryError
+        If a text cannot be parsed or used by a subscription.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = dict(texts)
+        self._queries: dict[str, Any] = {}
+        for name, text in self.texts.items():
+            if text.strip() not in _EVERYTHING:
+                from realmframe.query import parse
+
+                self._queries[name] = parse(text)
+        self._schema: Schema | None = None
+        self._bound: dict[str, Any] = {}
+
+    def check(self, schema: Schema) -> None:
+        """Check the queries against what is known of their classes.
+
+        Raises
+        ------
+        QueryError
+        """
+        for name in self.texts:
+            cls = schema.get(name)
+            if cls is None:
+                continue
+            if cls.kind is not ClassKind.TOPLEVEL:
+                raise QueryError(f"Class {name} is {cls.kind.name.lower()}: subscriptions see top-level classes only.")
+            if name in self._queries:
+                self._queries[name].bind(schema, name).check_flexible()
+
+    def _bind(self, schema: Schema) -> None:
+        if self._schema is schema:
+            return
+        self._schema, self._bound = schema, {}
+        for name, query in self._queries.items():
+            if name in schema:
+                try:
+                    self._bound[name] = query.bind(schema, name)
+                except QueryError:
+                    continue  # its property does not exist yet: nothing is in view
+
+    def sees(self, cls: str) -> bool:
+        """Whether the query set names a class."""
+        return cls in self.texts
+
+    def rows(self, snapshot: Snapshot, cls: str, rows: Rows | None = None) -> Rows:
+        """Give the positions in view, ascending; ``rows`` (ascending) restricts them."""
+        if cls not in self.texts or cls not in snapshot.tables:
+            return _NONE
+        if cls not in self._queries:
+            return np.arange(len(snapshot.tables[cls])) if rows is None else rows
+        self._bind(snapshot.schema)
+        bound = self._bound.get(cls)
+        if bound is None or not len(snapshot.tables[cls]) or (rows is not None and not len(rows)):
+            return _NONE
+        return np.sort(np.asarray(bound.rows(snapshot, rows), np.int64))
+
+    def members(self, snapshot: Snapshot, cls: str, ids: Rows) -> npt.NDArray[np.bool_]:
+        """Say which row ids (unique) are of objects that exist and are in view."""
+        table = snapshot.tables.get(cls)
+        out = np.zeros(len(ids), np.bool_)
+        if table is None or cls not in self.texts or not len(ids):
+            return out
+        positions = table.positions(ids)
+        exists = positions >= 0
+        if cls not in self._queries:
+            return exists
+        out[exists] = np.isin(positions[exists], self.rows(snapshot, cls, np.sort(positions[exists])))
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of one log entry a view gets.
+
+    Attributes
+    ----------
+    passed : Changeset or None
+        Instructions as they are; the entry's own object if all of them.
+    synthetic : Changeset or None
+        Full state of objects that moved in, erasure of those that moved out.
+    """
+
+    passed: Changeset | None
+    synthetic: Changeset | None
+
+
+def _ids(table: Table | None, cs: Changeset, rows: Rows) -> Rows:
+    if table is None:
+        return np.full(len(rows), -1, np.int64)
+    return table.find_ids(*key_words_of(cs, rows))
+
+
+def erasures(table: Table, ids: Rows) -> Changeset:
+    """Give the erasure of objects."""
+    keys: list[Key] = [table.key(int(p)) for p in table.positions(ids)]
+    return Changeset.from_instructions([EraseObject(table.cls.name, key) for key in keys])
+
+
+def full_state(snapshot: Snapshot, cls: str, ids: Rows) -> Changeset:
+    """Give the full state of objects to someone who may hold them in part."""
+    return objects_changeset(snapshot, cls, np.sort(snapshot.tables[cls].positions(ids)), reset_collections=True)
+
+
+def share(view: View, cs: Changeset, before: Snapshot, after: Snapshot, *, is_origin: bool = False) -> Share:
+    """Work out what of a change a client with this view gets.
+
+    Parameters
+    ----------
+    view : View
+    cs : Changeset
+        As integrated.
+    before, after : Snapshot
+    is_origin : bool
+        Whether the client wrote it: then it has it already, and gets only what it cannot know: objects that it may hold
+        but that are not in view, and the rest of those that it moved into view.
+    """
+    if not len(cs):
+        return Share(None, None)
+    keep = np.isin(cs.op, SCHEMA_OPS)
+    objects = np.flatnonzero(~keep)
+    extra: list[Changeset] = []
+    for number in np.unique(cs.table[objects]).tolist():
+        name = cs.string(number)
+        if view.sees(name) and name in after.tables:
+            rows = objects[cs.table[objects] == number]
+            keep[rows] = _share_class(view, cs, rows, name, (before, after), extra, is_origin)
+    synthetic = concat(extra) if extra else None
+    if is_origin:
+        return Share(None, synthetic)
+    if keep.all():
+        return Share(cs, synthetic)
+    return Share(cs.take(np.flatnonzero(keep)) if keep.any() else None, synthetic)
+
+
+def _share_class(
+    view: View,
+    cs: Changeset,
+    rows: Rows,
+    name: str,
+    states: tuple[Snapshot, Snapshot],
+    extra: list[Changeset],
+    is_origin: bool,
+) -> npt.NDArray[np.bool_]:
+    before, after = states
+    old, new = _ids(before.tables.get(name), cs, rows), _ids(after.tables[name], cs, rows)
+    # An object erased and created again in one change has two ids; each is looked at where it exists.
+    old_ids, new_ids = np.unique(old[old >= 0]), np.unique(new[new >= 0])
+    was_in = view.members(before, name, old_ids)
+    is_in = view.members(after, name, new_ids)
+    kept = np.intersect1d(old_ids, new_ids)
+    was_kept, is_kept = was_in[np.isin(old_ids, kept)], is_in[np.isin(new_ids, kept)]
+    moved_in, moved_out = kept[~was_kept & is_kept], kept[was_kept & ~is_kept]
+    if is_origin:
+        moved_out = kept[~is_kept]
+    if len(moved_out):
+        extra.append(erasures(after.tables[name], moved_out))
+    if len(moved_in):
+        extra.append(full_state(after, name, moved_in))
+    seen_old, seen_new = np.isin(old, old_ids[was_in]), np.isin(new, new_ids[is_in])
+    exists_old, exists_new = old >= 0, new >= 0
+    passes: npt.NDArray[np.bool_] = np.where(exists_new & exists_old, seen_old & seen_new, seen_old | seen_new)
+    # Gone before and after: an erasure still has to beat what a client has not sent yet.
+    return passes | ~(exists_old | exists_new)
