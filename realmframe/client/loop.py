@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import logging
 import os
 import threading
@@ -39,6 +40,7 @@ class SyncLoop:
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._ready.wait(_START_SECONDS)
@@ -92,6 +94,10 @@ class SyncLoop:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def at_stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something closed when the loop ends (from within the sync thread)."""
+        self._closers.append(close)
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None, what: str = "The call") -> T:
         """Run a coroutine in the sync thread and wait for its result.
@@ -147,6 +153,10 @@ class SyncLoop:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
+        closers, self._closers = self._closers, []
+        for close in closers:
+            with contextlib.suppress(Exception):
+                await close()
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import httpx
 
+from realmframe.client.loop import sync_loop
 from realmframe.errors import AppError, AuthError, NetworkError, RealmError, UsageError
 
 API: Final = "/api/client/v2.0"
@@ -126,6 +127,9 @@ class AppServices:
                 timeout=self.timeout, transport=self._transport, follow_redirects=False, trust_env=not local
             )
             self._loop = loop
+            running = sync_loop()
+            if running.loop is loop:
+                running.at_stop(self.aclose)
         return self._client
 
     async def aclose(self) -> None:
