@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from realmframe.model import Collection, EmbeddedObject, Link, PropertyType
 from realmframe.query import tree as t
 from realmframe.query.source import Context, Objects, Step, elements
@@ -163,8 +165,6 @@ def _linked(context: Context, link: Link, name: str) -> list[Any]:
     row = context.find_links(link.table, [link])[0] if cls is not None else -1
     if cls is None or row < 0 or name not in cls.properties:
         return []
-    import numpy as np
-
     return context.field(link.table, name, np.asarray([row], dtype=np.int64))
 
 

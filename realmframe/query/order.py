@@ -8,9 +8,11 @@ from functools import cmp_to_key
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from realmframe.errors import QueryError
-from realmframe.model import Collection
+from realmframe.model import Collection, PropertyType
 from realmframe.query import tree as t
 from realmframe.query.paths import Scope
 from realmframe.query.source import Context, Rows, Step
@@ -22,6 +24,19 @@ class _NoObject:
 
 
 _NOWHERE: Final = _NoObject()
+#: For so few rows Python sorts quicker than a kernel is called.
+FEW_ROWS: Final = 32
+#: Types that Arrow sorts in the engine's order.
+_SORTED: Final = frozenset(
+    {
+        PropertyType.INT,
+        PropertyType.FLOAT,
+        PropertyType.DOUBLE,
+        PropertyType.STRING,
+        PropertyType.DATE,
+        PropertyType.BOOL,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,20 @@ class Key:
             out[owner] = value
         return out
 
+    def kernel_order(self, context: Context, rows: Rows) -> Rows | None:
+        """Sort a column of numbers, dates or strings of the class itself; None where no kernel orders as the engine."""
+        prop = context.schema[self.cls].properties[self.name]
+        if self.steps or prop.collection is not Collection.SINGLE or prop.type not in _SORTED:
+            return None
+        column = context.source.column(self.cls, self.name).take(pa.array(rows))
+        if pa.types.is_struct(column.type):
+            return None
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            return None
+        order, nulls = ("ascending", "at_start") if self.ascending else ("descending", "at_end")
+        found = pc.array_sort_indices(column.combine_chunks(), order=order, null_placement=nulls)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Order:
@@ -58,10 +87,16 @@ class Order:
         """Return the rows in their new order."""
         if self.kind == "limit":
             return rows[: self.count]
-        columns = [key.values(context, rows) for key in self.keys]
         if self.kind == "sort":
-            return rows[_sorted(columns, [k.ascending for k in self.keys])] if len(rows) else rows
-        return rows[_first_of_each(columns)]
+            return self._sort(context, rows)
+        return rows[_first_of_each([key.values(context, rows) for key in self.keys])]
+
+    def _sort(self, context: Context, rows: Rows) -> Rows:
+        """Sort by the last key first; each sort keeps what the one before it did among equals."""
+        for key in reversed(self.keys):
+            order = key.kernel_order(context, rows) if len(rows) > FEW_ROWS else None
+            rows = rows[_sorted(key.values(context, rows), key.ascending) if order is None else order]
+        return rows
 
 
 def _rank(a: Any, b: Any) -> int:
@@ -71,11 +106,9 @@ def _rank(a: Any, b: Any) -> int:
     return compare(a, b)
 
 
-def _sorted(columns: list[list[Any]], ascending: list[bool]) -> Rows:
-    order = list(range(len(columns[0])))
-    for column, up in reversed(list(zip(columns, ascending, strict=True))):
-        keys = [cmp_to_key(_rank)(v) for v in column]
-        order.sort(key=keys.__getitem__, reverse=not up)
+def _sorted(column: list[Any], ascending: bool) -> Rows:
+    keys = [cmp_to_key(_rank)(v) for v in column]
+    order = sorted(range(len(column)), key=keys.__getitem__, reverse=not ascending)
     return np.asarray(order, dtype=np.int64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cmp_to_key
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from realmframe.model import ObjectId, ObjectSchema, Schema, Timestamp
 from realmframe.query import normal_form, parse, subscription_text
 from realmframe.query.parsing import parse_tree
 from realmframe.query.printing import print_tree
+from realmframe.query.values import compare
 from realmframe.query.vector import FEW_ROWS
 
 SCHEMA = Schema(
@@ -208,6 +210,24 @@ def test_columns_equal_values(data: Any) -> None:
     assert whole == single
     both = parse(f"!({name} {operator} $0)", argument).bind(SCHEMA, "T").rows(source).tolist()
     assert sorted(whole + both) == list(range(count))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_sorted_columns(data: Any) -> None:
+    """Kernels sort as the engine's comparison does, equal values in their old order, nulls first when ascending."""
+    name, other = data.draw(st.permutations(sorted(VALUES)))[:2]
+    up, count = data.draw(st.booleans()), FEW_ROWS + 8
+    columns = {}
+    for field in (name, other):
+        cells = data.draw(st.lists(st.none() | VALUES[field], min_size=1, max_size=6))
+        columns[field] = ([_value(field, v) for v in cells] * count)[:count]
+    text = f"TRUEPREDICATE SORT({name} {'ASC' if up else 'DESC'}, {other} ASC)"
+    rows = parse(text).bind(SCHEMA, "T").rows(_source(columns, count)).tolist()
+    first, second = (cmp_to_key(compare), cmp_to_key(compare))
+    expected = sorted(range(count), key=lambda i: second(columns[other][i]))
+    expected.sort(key=lambda i: first(columns[name][i]), reverse=not up)
+    assert rows == expected
 
 
 LEAVES = st.sampled_from(
