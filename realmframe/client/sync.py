@@ -178,6 +178,8 @@ class SyncSession:
             sync_loop().call(self._close(), timeout, "closing the session")
         except WaitTimeoutError:
             log.warning("realm %s: the session was slow to close", self.store.path.name)
+        except concurrent.futures.CancelledError:
+            log.info("realm %s: the sync thread ended first", self.store.path.name)
 
     def wake(self) -> None:
         """Look for local commits to upload."""
@@ -302,6 +304,7 @@ class SyncSession:
                 self._waits.settle_as_follower()
                 await asyncio.sleep(ELECTION_SECONDS)
         self.store.refresh()
+        await self._check_token()
         self._bind()
         while True:
             await asyncio.sleep(POLL_SECONDS)
@@ -310,6 +313,15 @@ class SyncSession:
                 version = self.store.snapshot.version
                 if self.store.refresh().version != version:
                     self._on_wake()
+
+    async def _check_token(self) -> None:
+        """Refresh an access token that has ended, also where the user's connection is still open."""
+        try:
+            await self.app.access_token(self.options.user_id)
+        except AuthError:
+            raise
+        except RealmError as fault:
+            self.last_error = fault  # the connection tries again, with the old token if need be
 
     def _bind(self) -> None:
         connection = self.app.sync.connection(self)
@@ -339,9 +351,11 @@ class SyncSession:
         if machine is not None and connection is not None:
             machine.unbind(time.monotonic())
             connection.pump()
-        for task in self._tasks:
+        # Tasks of a sync thread that has ended are over.
+        running = [t for t in self._tasks if t.get_loop() is asyncio.get_running_loop()]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         self._tasks.clear()
         self._forget()
         if self._leader.is_locked:

@@ -15,6 +15,7 @@ from realmframe.frames import snapshot_frame
 from realmframe.realm.configuration import Configuration
 from realmframe.store import RealmStore, Snapshot, Table, objects_changeset, schema_changeset
 
+
 class PastRealm(Mapping[str, Any]):
     """A realm as it was: ordinary frames by class.
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.loop import sync_loop
@@ -29,6 +29,7 @@ from realmframe.realm.core import RealmCore
 from realmframe.realm.deadline import Deadline
 from realmframe.realm.schema import check_schema
 from realmframe.realm.subscriptions import MutableSubscriptionSet, canonical_query
+from realmframe.session import Subscription
 
 if TYPE_CHECKING:
     from realmframe.realm.realm import Realm
@@ -105,7 +106,7 @@ class Opening:
         sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
         if stored.is_new:
             stored.commit(copy, only_if_new=not sync.rerun_on_open)
-        elif copy.is_changed:
+        elif _content(copy) != _content(stored.sets.latest):
             stored.commit(copy)
 
     async def _wait(self) -> None:
@@ -224,6 +225,11 @@ class Opening:
         )
         error.__cause__ = cause
         return error
+
+
+def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:
+    """What a set asks for, whenever it was asked."""
+    return {(s.name, s.object_class, s.query) for s in subscriptions}
 
 
 async def open_async(configuration: Configuration, on_progress: Callable[[Any], object] | None = None) -> Realm:
