@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -41,6 +42,21 @@ _NUMBERS: Final = itertools.count(1)
 #: Bytes asked of the socket at a time, and of the machine.
 _READ_BYTES: Final = 1 << 20
 _WRITE_BYTES: Final = 1 << 20
+#: Seconds to wait for the server's reason when writing has failed.
+_LAST_WORDS: Final = 0.5
+
+
+class _Redacted(logging.Filter):
+    """Keeps tokens out of httpx's log of requests: the websocket's URL holds one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "baas_at=" in text:
+            record.msg, record.args = re.sub(r"baas_at=[^\s\"&]+", "baas_at=***", text), ()
+        return True
+
+
+logging.getLogger("httpx").addFilter(_Redacted())
 
 
 class Connection:
@@ -287,7 +303,10 @@ class Connection:
             while generation == self._generation:
                 reading = asyncio.ensure_future(socket.receive_bytes())
                 await asyncio.wait({reading, writer}, return_when=asyncio.FIRST_COMPLETED)
-                if writer.done():
+                if writer.done() and not reading.done():
+                    # Writing fails first when the server closes; what it said is about to be read.
+                    await asyncio.wait({reading}, timeout=_LAST_WORDS)
+                if not reading.done():
                     reading.cancel()
                     writer.result()
                     return LOST
@@ -352,7 +371,7 @@ def _first(fault: BaseException) -> BaseException:
 
 
 def _network_error(fault: BaseException, where: str, opened: bool, limit: float) -> RealmError:
-    if isinstance(fault, httpx_ws.WebSocketNetworkError):
+    if opened or isinstance(fault, httpx_ws.WebSocketNetworkError):
         return NetworkError(f"The connection to {where} was lost.", hint="Sync connects again by itself.")
     return map_fault(fault, where, None if opened else limit)
 

@@ -228,7 +228,7 @@ class Opening:
 
 
 def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:
-    """What a set asks for, whenever it was asked."""
+    """Give what a set asks for, whenever it was asked."""
     return {(s.name, s.object_class, s.query) for s in subscriptions}
 
 
