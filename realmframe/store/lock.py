@@ -38,10 +38,9 @@ def held(lock: filelock.FileLock, *, timeout: float | None = None) -> Iterator[b
         If another process holds it for very long.
     """
     path = Path(lock.lock_file)
-    try:
-        with explained(path):
-            lock.acquire(timeout=timeout)
-    except filelock.Timeout:
+    with explained(path):
+        got = _acquire(lock, timeout)
+    if not got:
         if timeout is not None:
             yield False
             return
@@ -49,7 +48,7 @@ def held(lock: filelock.FileLock, *, timeout: float | None = None) -> Iterator[b
             f"Another process has held {path} for {LOCK_SECONDS:.0f} s.",
             path=str(path),
             hint="Look for a process that hangs with the realm open.",
-        ) from None
+        )
     try:
         yield True
     finally:
@@ -101,10 +100,12 @@ class Use:
 
 def try_lock(lock: filelock.FileLock) -> bool:
     """Take a lock unless another process has it; one that is held already stays held."""
-    if lock.is_locked:
-        return True
+    return lock.is_locked or _acquire(lock, 0)
+
+
+def _acquire(lock: filelock.FileLock, timeout: float | None) -> bool:
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=timeout)
     except filelock.Timeout:
         return False
     return True
