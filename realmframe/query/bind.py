@@ -32,9 +32,12 @@ def bind_predicate(scope: Scope, node: t.Predicate) -> p.Predicate:
     if isinstance(node, t.Truth):
         return p.Truth(node.value)
     if isinstance(node, t.Not):
-        return p.Not(bind_predicate(scope, node.child))
+        child = bind_predicate(scope, node.child)
+        return child if isinstance(child, p.Unasked) else p.Not(child)
     if isinstance(node, t.And | t.Or):
-        return p.Junction([bind_predicate(scope, c) for c in node.children], isinstance(node, t.And))
+        children = [bind_predicate(scope, c) for c in node.children]
+        asked = [c for c in children if not isinstance(c, p.Unasked)]
+        return p.Junction(asked, isinstance(node, t.And)) if asked else children[0]
     if isinstance(node, t.Between):
         return _between(scope, node)
     if isinstance(node, t.GeoWithin):
@@ -228,7 +231,7 @@ def _in_list(own: e.Property, kind: PropertyType, values: list[Any], *, nullable
     if not kept:
         # For these types the engine forgets a list of which nothing fits, and so asks for nothing.
         searched = (PropertyType.UUID, PropertyType.OBJECT_ID, PropertyType.STRING, PropertyType.INT)
-        return p.Truth(kind not in searched)
+        return p.Truth(False) if kind in searched else p.Unasked()
     return p.Leaf(own, Scalar(kind, "IN", kept, nullable=nullable))
 
 
@@ -259,7 +262,8 @@ def _ordered(left: e.Bound, op: str, right: e.Bound, position: int) -> p.Predica
     if own is not None and isinstance(own.type, PropertyType) and right.single:
         kind = own.type
         if (right.type == kind and kind in _ORDERED) or kind is PropertyType.MIXED:
-            return p.Leaf(own, Scalar(kind, op, _one(right)))
+            scalar = Scalar(kind, op, _one(right))
+            return p.Unasked() if kind is PropertyType.INT and scalar.unbounded else p.Leaf(own, scalar)
         if right.type == kind or right_null:
             return p.Leaf(own, Scalar(kind, op, _one(right)))
     return p.Compare(left, right, op)

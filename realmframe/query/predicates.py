@@ -51,6 +51,13 @@ class Truth(Predicate):
 
 
 @dataclass
+class Unasked(Truth):
+    """A condition that the engine drops while it builds the query, wherever it stands, even after NOT."""
+
+    value: bool = True
+
+
+@dataclass
 class Not(Predicate):
     """Negation."""
 
@@ -236,4 +243,4 @@ class SubqueryCount(e.Walk):
         return [[([n], False)] for n in counts]
 
 
-__all__ = ["Compare", "Junction", "Leaf", "Not", "Predicate", "SubqueryCount", "Truth", "Within"]
+__all__ = ["Compare", "Junction", "Leaf", "Not", "Predicate", "SubqueryCount", "Truth", "Unasked", "Within"]

@@ -81,7 +81,7 @@ class Scalar:
         if op == "BETWEEN":
             low, high = constant
             return lambda v: v is not None and compare(v, low) >= 0 and compare(v, high) <= 0
-        if kind is PropertyType.INT and self._unbounded():
+        if kind is PropertyType.INT and self.unbounded:
             return lambda v: True
         if op.removesuffix("[c]") in STRING_OPERATORS:
             if constant is None and kind is not PropertyType.MIXED and not op.startswith("LIKE"):
@@ -101,7 +101,8 @@ class Scalar:
         order, constant, different = _OPERATORS[self.op.removesuffix("[c]")], self.constant, self.op == "!="
         return lambda v: different if v is None else bool(order(v, constant))
 
-    def _unbounded(self) -> bool:
+    @property
+    def unbounded(self) -> bool:
         """Whether the bound is the last integer there is: the engine then asks nothing, not even for a value."""
         return (self.op == ">=" and self.constant == _INT64.min) or (self.op == "<=" and self.constant == _INT64.max)
 
@@ -135,7 +136,7 @@ class Scalar:
             return both if valid is None else both & valid
         if self.constant is None:
             return self._against_null(array, valid)
-        if self.kind is PropertyType.INT and self._unbounded():
+        if self.kind is PropertyType.INT and self.unbounded:
             return np.ones(len(array), dtype=bool)
         result = self.compare(array)
         if valid is None:

@@ -114,6 +114,16 @@ def test_hostile(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["n >= -9223372036854775808", "!(n >= -99999999999999999999)", "n <= 9223372036854775807", "d IN {1, 2}",
+     "NOT d IN {1, 2}", "d IN {1} or n == 5 or TRUEPREDICATE", "d IN {1} and n == null"],
+)  # fmt: skip
+def test_dropped_conditions(text: str) -> None:
+    """A bound that bounds nothing, and a list of which nothing fits the type, are dropped as the engine drops them."""
+    assert parse(text).bind(SCHEMA, "T").rows(_source()).tolist() == [0, 1, 2]
+
+
 TOKENS = st.sampled_from(
     ["age", "n", "s", "tags", "next", "place", "@links", ".", "@count", "@type", "@max", "==", "!=", "<", ">=", "IN",
      "BETWEEN", "CONTAINS", "LIKE", "[c]", "ANY", "ALL", "NONE", "AND", "OR", "NOT", "(", ")", "{", "}", "[", "]", ",",
