@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.loop import sync_loop
 from realmframe.errors import UsageError, WaitTimeoutError
-from realmframe.query import normal_form, parse
+from realmframe.query import parse, subscription_text
 from realmframe.session import MutableSubscriptionSet as Changes
 from realmframe.session import Subscription as Stored
 from realmframe.session.subscriptions import State
@@ -283,4 +283,5 @@ def canonical_query(realm: Realm, class_name: str, query: str = EVERYTHING, *arg
         raise UsageError(
             f"The realm has no class {class_name!r} to subscribe to.", hint=f"It has {', '.join(schema) or 'none'}."
         )
-    return normal_form(parsed.text)
+    # What goes on the wire is each text in parentheses: those are put around it when the set is sent.
+    return str(subscription_text([parsed])[1:-1])

@@ -1,4 +1,4 @@
-"""A scripted server on the loopback interface: it keeps a log, merges nothing, and fails in the ways that tests ask for."""
+"""A scripted server on the loopback interface: it keeps a log, merges nothing, and fails as tests ask it to."""
 
 from __future__ import annotations
 
@@ -274,14 +274,15 @@ class ScriptedServer:
 
     async def _download(self, peer: Peer, batch: BatchState, *, everything: bool = True) -> None:
         version = len(self.log)
+        shown = max(version, 1)
+        steady = batch is BatchState.STEADY_STATE
         entries = [
-            wire.DownloadEntry(e.version, peer.client_version, e.timestamp, e.file_ident, len(e.changeset), e.changeset)
+            wire.DownloadEntry(e.version if steady else shown, peer.client_version, e.timestamp, e.file_ident, len(e.changeset), e.changeset)
             for e in self.log
             if e.version > peer.sent_version and e.file_ident != peer.file_ident and everything
         ]
-        if batch is not BatchState.STEADY_STATE and not entries:
+        if not steady and not entries:
             entries = [wire.DownloadEntry(max(version, 1), peer.client_version, 1, peer.file_ident + 1000, 0, b"")]
-        shown = max(version, 1)
         if everything:
             peer.sent_version = shown
         await peer.send(
