@@ -67,6 +67,8 @@ class Segment:
     Attributes
     ----------
     number : int
+    next_path : str
+        Where the next segment will be.
     offset : int
         Where the next record to read, or to append, begins.
     """
@@ -76,6 +78,7 @@ class Segment:
     ) -> None:
         self.number, self._fs = number, fs
         self.path = segment_path(folder, number)
+        self.next_path = os.fspath(segment_path(folder, number + 1))
         flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
         with explained(self.path):
             self._descriptor = fs.open(self.path, flags)

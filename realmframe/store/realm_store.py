@@ -70,7 +70,8 @@ class RealmStore:
         self.read_only = read_only
         self._fs = fs
         self._lock = threading.RLock()
-        self._folder_lock = locks.lock_file(path, locks.WRITE)
+        self._folder_lock = locks.WriteLock(path)
+        self._manifest_path = os.fspath(path / MANIFEST)
         self._sync_lock = locks.lock_file(path, locks.SYNC)
         self._checkpoint_lock = locks.lock_file(path, locks.CHECKPOINT)
         self._checkpoint_mutex = threading.Lock()
@@ -185,6 +186,7 @@ class RealmStore:
     def _let_go(self) -> None:
         self._closed = True
         self._sync_lock.release()
+        self._folder_lock.close()
         if self._segment is not None:
             self._segment.close()
             self._segment = None
@@ -496,19 +498,20 @@ class RealmStore:
             raise ReadOnlyError(f"The realm at {self.path} was opened read-only.", path=str(self.path))
         with self._lock:
             self._open_only()
-            with locks.held(self._folder_lock):
-                self._depth += 1
-                try:
-                    if catch_up:
-                        before = self._state.snapshot
-                        self._catch_up()
-                        if self._state.snapshot is not before:
-                            self._news.append(Commit(self._state.snapshot, None))
-                        if self._segment is not None:
-                            self._segment.cut()
-                    yield
-                finally:
-                    self._depth -= 1
+            self._folder_lock.acquire()
+            self._depth += 1
+            try:
+                if catch_up:
+                    before = self._state.snapshot
+                    self._catch_up()
+                    if self._state.snapshot is not before:
+                        self._news.append(Commit(self._state.snapshot, None))
+                    if self._segment is not None:
+                        self._segment.cut()
+                yield
+            finally:
+                self._depth -= 1
+                self._folder_lock.release()
         self._tell()
 
     def _open_only(self) -> None:
@@ -517,7 +520,7 @@ class RealmStore:
 
     def _manifest_now(self) -> tuple[int, ...] | None:
         try:
-            found = (self.path / MANIFEST).stat()
+            found = os.stat(self._manifest_path)
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
@@ -529,7 +532,7 @@ class RealmStore:
             self._reload()
             return
         self._replay_new(segment)
-        while segment_path(self.path, segment.number + 1).exists():
+        while os.path.exists(segment.next_path):
             # Nothing is appended to a segment once there is a next one: now it is read to its end.
             self._replay_new(segment)
             self._use_segment(segment.number + 1)

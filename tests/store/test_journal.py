@@ -102,12 +102,14 @@ class Failing(FileSystem):
         self.code, self.room, self.at_sync, self.armed = code, room, at_sync, False
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        """Write, or fail when armed."""
         if self.armed and not self.at_sync:
             os.write(descriptor, data[: self.room])
             raise OSError(self.code, os.strerror(self.code))
         super().write(descriptor, data)
 
     def sync(self, descriptor: int) -> None:
+        """Sync, or fail when armed."""
         if self.armed and self.at_sync:
             raise OSError(self.code, os.strerror(self.code))
         super().sync(descriptor)

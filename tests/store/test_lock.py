@@ -64,7 +64,8 @@ def test_lock_dies_with_its_holder(tmp_path: Path) -> None:
     """A process that is killed leaves no lock behind."""
     code = (
         "import sys, pathlib\nfrom realmframe.store.lock import SYNC, lock_file, try_lock\n"
-        f"lock = lock_file(pathlib.Path({str(tmp_path)!r}), SYNC)\nprint(try_lock(lock), flush=True)\nsys.stdin.read()\n"
+        f"lock = lock_file(pathlib.Path({str(tmp_path)!r}), SYNC)\nprint(try_lock(lock), flush=True)\n"
+        "sys.stdin.read()\n"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -71,7 +71,7 @@ def made(path: Path, **options: Any) -> RealmStore:
 
 
 def test_everything_survives(tmp_path: Path) -> None:
-    """Objects, pending changes, progress, file, subscriptions, quarantine and extra come back, with a checkpoint or not."""
+    """Everything that a realm holds comes back, with a checkpoint or not."""
     path = tmp_path / "sub" / "a.realm"
     with made(path) as store:
         store.set_file(5, 99)
@@ -191,7 +191,7 @@ def test_exists_delete_copy(tmp_path: Path) -> None:
 
 
 def test_foreign_things_are_refused(tmp_path: Path) -> None:
-    """A plain file, a folder of something else and a damaged manifest give one clear error each, and stay as they were."""
+    """A plain file, a foreign folder and a damaged manifest give one clear error each, and stay as they were."""
     (tmp_path / "file.realm").write_text("hello")
     with pytest.raises(CorruptFileError, match="is a file, but a realm is a folder"):
         RealmStore.open(tmp_path / "file.realm")
@@ -236,6 +236,7 @@ class FullDisk(FileSystem):
     code = errno.ENOSPC
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        """Write, or fail when armed."""
         if self.room is not None:
             os.write(descriptor, memoryview(data).cast("B")[: self.room])
             raise OSError(self.code, os.strerror(self.code))
@@ -353,6 +354,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """Open both handles."""
         import tempfile
 
         self._temporary = tempfile.TemporaryDirectory()
@@ -363,12 +365,14 @@ class Machine(RuleBasedStateMachine):
         self.version, self.server = 1, 0
 
     def teardown(self) -> None:
+        """Close both."""
         for store in self.stores:
             store.close()
         self._temporary.cleanup()
 
     @rule(which=st.integers(0, 1), key=st.integers(0, 9), value=st.integers(-5, 5))
     def commit(self, which: int, key: int, value: int) -> None:
+        """Write one object."""
         changeset = put(key, value)
         self.stores[which].commit(changeset, timestamp=1)
         self.want[key] = value
@@ -377,6 +381,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), keys=st.lists(st.integers(0, 9), min_size=1, max_size=4), value=st.integers(-5, 5))
     def integrate(self, which: int, keys: list[int], value: int) -> None:
+        """Download some objects."""
         store = self.stores[which]
         store.refresh()
         entries = []
@@ -394,6 +399,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def acknowledge(self, which: int) -> None:
+        """Have the server acknowledge the oldest change."""
         store = self.stores[which]
         store.refresh()
         waiting = store.pending()
@@ -405,15 +411,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def checkpoint(self, which: int) -> None:
+        """Make a checkpoint."""
         self.stores[which].checkpoint()
 
     @rule(which=st.integers(0, 1))
     def reopen(self, which: int) -> None:
+        """Close and open a handle."""
         self.stores[which].close()
         self.stores[which] = RealmStore.open(self.folder, owner=OWNER)
 
     @rule(which=st.integers(0, 1), junk=st.integers(1, 23))
     def tear(self, which: int, junk: int) -> None:
+        """Leave an unfinished record behind."""
         self.stores[which].close()
         number = segment_numbers(self.folder)[-1]
         with segment_path(self.folder, number).open("ab") as file:
@@ -423,6 +432,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "stores"))
     @invariant()
     def both_agree(self) -> None:
+        """Both handles show what the dictionary says."""
         for store in self.stores:
             snapshot = store.refresh()
             assert content(snapshot) == self.want
