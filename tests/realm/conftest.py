@@ -270,7 +270,7 @@ class ScriptedServer:
             for other in list(self.peers):
                 if other is peer or other.query_version:
                     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                        await self._download(other, BatchState.STEADY_STATE)
+                        await self._download(other, BatchState.STEADY_STATE, everything=other.query_version > 0)
 
     async def _download(self, peer: Peer, batch: BatchState, *, everything: bool = True) -> None:
         version = len(self.log)

@@ -12,6 +12,12 @@ import pytest
 
 import realmframe as rf
 
+#: A task of anyio that is cancelled before it began is not awaited; it happens when the test ends while connecting.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine 'connect_tcp:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*connect_tcp:pytest.PytestUnraisableExceptionWarning"),
+]
+
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 Login = Callable[..., rf.User]
 
