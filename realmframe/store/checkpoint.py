@@ -114,7 +114,7 @@ def write_checkpoint(
     files: dict[str, tuple[Table, dict[str, str]]] = {}
     for name, table in snapshot.tables.items():
         known = previous.files.get(name) if previous is not None else None
-        if known is not None and known[0].chunks == table.chunks and known[0].cls == table.cls:
+        if known is not None and _same_rows(known[0], table):
             files[name] = (table, known[1])
         else:
             frozen = indexes[name] if indexes is not None else freeze_index(table)
@@ -135,6 +135,16 @@ def write_checkpoint(
         fs.step("manifest written")
         remove_unreferenced(folder, manifest)
     return Checkpoint(snapshot, dict(extra), dict(blobs or {}), files)
+
+
+def _same_rows(old: Table, new: Table) -> bool:
+    """Tell whether two tables share all their arrays (their schemas may differ in other classes)."""
+    if old.cls != new.cls or len(old.chunks) != len(new.chunks):
+        return False
+    return all(
+        a is b or (a.ids is b.ids and a.keys is b.keys and all(b.columns[n] is c for n, c in a.columns.items()))
+        for a, b in zip(old.chunks, new.chunks, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
