@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import filelock
 
 from realmframe.client.loop import sync_loop
+from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.progress import TransferProgress
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
 from realmframe.client.waits import Waits
@@ -455,7 +456,7 @@ class SyncSession:
                 if machine is not None and self._connection is not None and not isinstance(fault, StorageError):
                     machine.integration_failed(fault.message)
                     self._connection.pump()
-                raise
+                raise explain_bad_changes(fault, entries, self.store.snapshot.schema) from fault
             if machine is not None and machine is self._machine and self._connection is not None:
                 machine.integrated(version, event.progress)
                 self._connection.pump()

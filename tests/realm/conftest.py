@@ -277,7 +277,14 @@ class ScriptedServer:
         shown = max(version, 1)
         steady = batch is BatchState.STEADY_STATE
         entries = [
-            wire.DownloadEntry(e.version if steady else shown, peer.client_version, e.timestamp, e.file_ident, len(e.changeset), e.changeset)
+            wire.DownloadEntry(
+                e.version if steady else shown,
+                peer.client_version,
+                e.timestamp,
+                e.file_ident,
+                len(e.changeset),
+                e.changeset,
+            )
             for e in self.log
             if e.version > peer.sent_version and e.file_ident != peer.file_ident and everything
         ]

@@ -40,7 +40,9 @@ def test_write_and_read(realm: rf.Realm) -> None:
     with realm.write() as tx:
         tx.create("Plane", {"_id": "N1", "seats": 180})
         tx.create("Flight", {"_id": 1, "carrier": "UA", "n": 0, "plane": rf.Link("Plane", "N1")})
-        tx.upsert("Flight", [{"_id": 2, "carrier": "AA", "n": 0}, {"_id": 3, "carrier": "UA", "n": 0, "dep_delay": 5.0}])
+        tx.upsert(
+            "Flight", [{"_id": 2, "carrier": "AA", "n": 0}, {"_id": 3, "carrier": "UA", "n": 0, "dep_delay": 5.0}]
+        )
     assert list(flights._id) == [1, 2, 3]
     assert list(flights.carrier) == ["UA", "AA", "UA"]
     assert rows(realm)[0]["plane"] == "N1"
