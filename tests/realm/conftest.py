@@ -262,7 +262,10 @@ class ScriptedServer:
                 await send(wire.Unbound(message.session))
 
     async def _upload(self, peer: Peer, message: wire.Upload) -> None:
+        known = max((e.client_version for e in self.log if e.file_ident == peer.file_ident), default=0)
         for entry in message.entries:
+            if entry.client_version <= known:
+                continue  # sent again by a client that did not hear the acknowledgement
             version = len(self.log) + 1
             self.log.append(LogEntry(version, peer.file_ident, entry.client_version, entry.timestamp, entry.changeset))
         peer.client_version = max(peer.client_version, message.progress_client_version)

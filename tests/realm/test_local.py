@@ -53,8 +53,7 @@ def test_an_exception_drops_everything(realm: rf.Realm) -> None:
     """A transaction that raises leaves nothing."""
     version = realm.snapshot.version
     with pytest.raises(ZeroDivisionError), realm.write() as tx:
-        tx.create("Plane", {"_id": "N1"})
-        raise ZeroDivisionError
+        tx.create("Plane", {"_id": str(1 // len(tx.frame("Plane")))})
     assert len(realm["Plane"]) == 0
     assert realm.snapshot.version == version
 
@@ -149,12 +148,13 @@ def test_reopen(tmp_path: Path) -> None:
 def test_schema_grows_and_never_contradicts(tmp_path: Path) -> None:
     """Classes and properties are added; a changed type is a SchemaMismatchError naming both types."""
     path = tmp_path / "notes.realm"
-    with rf.Realm.open(path=path, schema=[{"name": "A", "primaryKey": "_id", "properties": {"_id": "int"}}]) as realm:
-        with realm.write() as tx:
-            tx.create("A", {"_id": 1})
+    first = {"name": "A", "primaryKey": "_id", "properties": {"_id": "int"}}
+    with rf.Realm.open(path=path, schema=[first]) as realm, realm.write() as tx:
+        tx.create("A", {"_id": 1})
     more = {"name": "A", "primaryKey": "_id", "properties": {"_id": "int", "x": "string?"}}
     with rf.Realm.open(path=path, schema=[more]) as realm:
-        assert rows(realm, "A") == [{"_id": 1, "x": None}] or realm["A"].x.isna().all()
+        assert list(realm["A"].columns) == ["_id", "x"]
+        assert realm["A"].x.isna().tolist() == [True]
     other = {"name": "A", "primaryKey": "_id", "properties": {"_id": "int", "x": "double?"}}
     with pytest.raises(rf.SchemaMismatchError, match=r"A\.x.*double\?.*string\?"):
         rf.Realm.open(path=path, schema=[other])

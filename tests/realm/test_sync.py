@@ -106,7 +106,7 @@ def test_refused_subscriptions(realm: rf.Realm, server: Any) -> None:
 
 
 def test_waits_are_cancelled_on_request(login: Login, server: Any) -> None:
-    """cancel_waits_on_non_fatal_errors ends a wait with the error once the app's time-out has passed, and not before."""
+    """cancel_waits_on_non_fatal_errors ends a wait with the error once the app's time-out has passed, not before."""
     user = login("b", timeout=0.3)
     with open_dogs(user, cancel_waits_on_non_fatal_errors=True) as realm:
         server.stop()
@@ -203,11 +203,12 @@ def test_another_process_writes_and_this_one_uploads(login: Login, server: Any) 
         assert list(other["Dog"].name) == ["other"]
 
 
+COMMIT = "with realm.write() as tx: tx.create('Dog', {'_id': 2, 'name': 'kept'})"
 KILLS = {
     "after opening": "",
-    "in a transaction": "tx = realm.write().__enter__(); tx.create('Dog', {'_id': 1, 'name': 'lost'})",
-    "after a commit": "with realm.write() as tx: tx.create('Dog', {'_id': 2, 'name': 'kept'})",
-    "while paused": "realm.sync_session.pause()\nwith realm.write() as tx: tx.create('Dog', {'_id': 2, 'name': 'kept'})",
+    "in a transaction": "block = realm.write(); tx = block.__enter__(); tx.create('Dog', {'_id': 1, 'name': 'lost'})",
+    "after a commit": COMMIT,
+    "while paused": f"realm.sync_session.pause()\n{COMMIT}",
 }
 
 
