@@ -6,9 +6,15 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from realmframe.session import MutableSubscriptionSet, SubscriptionSet, SubscriptionStore
 from realmframe.session.client_session import QuerySet
-from realmframe.session.subscriptions import State, join_texts, query_body
+from realmframe.session.subscriptions import (
+    MutableSubscriptionSet,
+    State,
+    SubscriptionSet,
+    SubscriptionStore,
+    join_texts,
+    query_body,
+)
 
 if TYPE_CHECKING:
     from realmframe.store import RealmStore

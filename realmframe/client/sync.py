@@ -37,8 +37,9 @@ from realmframe.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from realmframe.session import ClientSession, PendingList, Progress, SessionStart
 from realmframe.session import events as ev
+from realmframe.session.client_session import ClientSession, SessionStart
+from realmframe.session.progress import PendingList, Progress
 from realmframe.session.subscriptions import State
 from realmframe.store import ClientFile, Entry, RealmStore
 from realmframe.store import Progress as StoredProgress
@@ -457,7 +458,7 @@ class SyncSession:
                     machine.integration_failed(fault.message)
                     self._connection.pump()
                 raise explain_bad_changes(fault, entries, self.store.snapshot.schema) from fault
-            if machine is not None and machine is self._machine and self._connection is not None:
+            if machine is not None and self._machine is machine and self._connection is not None:
                 machine.integrated(version, event.progress)
                 self._connection.pump()
             if self._caught_up:

@@ -8,6 +8,7 @@ pinned snapshot, transactions
 """
 
 from realmframe.client.sync import SyncSession
+from realmframe.realm.blocking import run
 from realmframe.realm.changes import ClassChange, RealmChange
 from realmframe.realm.configuration import (
     ClientResetConfiguration,
@@ -17,7 +18,6 @@ from realmframe.realm.configuration import (
 )
 from realmframe.realm.opening import Opening
 from realmframe.realm.realm import Realm
-from realmframe.realm.run import run
 from realmframe.realm.subscriptions import MutableSubscriptionSet, Subscription, SubscriptionSet
 from realmframe.realm.transaction import Transaction
 

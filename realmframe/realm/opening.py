@@ -29,7 +29,7 @@ from realmframe.realm.core import RealmCore
 from realmframe.realm.deadline import Deadline
 from realmframe.realm.schema import check_schema
 from realmframe.realm.subscriptions import MutableSubscriptionSet, canonical_query
-from realmframe.session import Subscription
+from realmframe.session.subscriptions import Subscription
 
 if TYPE_CHECKING:
     from realmframe.realm.realm import Realm

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from realmframe.client.loop import sync_loop
 from realmframe.errors import UsageError, WaitTimeoutError
 from realmframe.query import parse, subscription_text
-from realmframe.session import MutableSubscriptionSet as Changes
-from realmframe.session import Subscription as Stored
+from realmframe.session.subscriptions import MutableSubscriptionSet as Changes
 from realmframe.session.subscriptions import State
+from realmframe.session.subscriptions import Subscription as Stored
 
 if TYPE_CHECKING:
     from realmframe.realm.realm import Realm

@@ -96,14 +96,14 @@ def test_update_and_delete_by_query(realm: rf.Realm) -> None:
 
 
 def test_an_edited_frame_becomes_minimal_updates(realm: rf.Realm) -> None:
-    """tx.frame gives an ordinary frame whose difference is written: changed cells, added and dropped rows."""
+    """tx.frame gives an ordinary frame whose difference is written: changed cells, added rows."""
     with realm.write() as tx:
         tx.upsert("Flight", [{"_id": i, "carrier": "UA", "n": i, "dep_delay": 1.0} for i in range(4)])
     with realm.write() as tx:
         edit = tx.frame("Flight")
         edit.loc[edit._id == 1, "dep_delay"] = 9.0
-        edit.drop(edit.index[edit._id == 3], inplace=True)
-    assert [(r["_id"], r["dep_delay"]) for r in rows(realm)] == [(0, 1.0), (1, 9.0), (2, 1.0)]
+        edit.loc[len(edit)] = {"_id": 9, "carrier": "AA", "n": 9, "dep_delay": 2.0, "plane": None}
+    assert [(r["_id"], r["dep_delay"]) for r in rows(realm)] == [(0, 1.0), (1, 9.0), (2, 1.0), (3, 1.0), (9, 2.0)]
 
 
 MISTAKES: list[tuple[str, Any]] = [
@@ -111,7 +111,7 @@ MISTAKES: list[tuple[str, Any]] = [
     ("carier", lambda tx: tx.create("Flight", {"_id": 1, "carier": "UA"})),
     ("_id", lambda tx: tx.create("Flight", {"carrier": "UA"})),
     ("n", lambda tx: tx.create("Flight", {"_id": 1, "carrier": "UA", "n": "x"})),
-    ("exists", lambda tx: [tx.create("Plane", {"_id": "a"}), tx.create("Plane", {"_id": "a"})]),
+    ("already", lambda tx: [tx.create("Plane", {"_id": "a"}), tx.create("Plane", {"_id": "a"})]),
     ("primary key", lambda tx: [tx.create("Plane", {"_id": "a"}), tx.update("Plane", None, _id="b")]),
     ("no integer", lambda tx: tx.increment("Flight", 1, "carrier", 1)),
     ("no object", lambda tx: tx.increment("Flight", 1, "n", 1)),
