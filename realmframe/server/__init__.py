@@ -3,8 +3,8 @@
 ``create_app(data=..., development=...)`` gives an ASGI application, ``serve(...)`` runs one.
 
 Rooms inside: ``database`` (SQL tables), ``accounts`` ``tokens`` ``api`` (App Services over HTTP), ``history`` (merging
-and the durable log of one realm), ``views`` (what a query set sees), ``sync`` (sessions of one realm), ``engine`` (the one
-thread that does all of it, in order), ``socket`` (WebSocket), ``application`` (everything wired).
+and the durable log of one realm), ``views`` (what a query set sees), ``sync`` (sessions of one realm), ``engine``
+(the one thread that does all of it, in order), ``socket`` (WebSocket), ``application`` (everything wired).
 """
 
 from realmframe.server.application import create_app

@@ -75,7 +75,7 @@ def create_app(
             if kept is not None:
                 kept.cleanup()
 
-    sync = WebSocketRoute("/api/client/v2.0/app/{app}/realm-sync", endpoint)
+    sync = WebSocketRoute("/api/client/v2.0/app/{app}/realm-sync", endpoint.serve)
     app = Starlette(
         routes=[*api.routes(), sync],
         lifespan=lifespan,

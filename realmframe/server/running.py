@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,23 @@ from realmframe.server.application import create_app
 from realmframe.server.limits import MAX_MESSAGE
 
 
+class _NoTokens(logging.Filter):
+    """Takes access tokens, which clients put into the URL, out of what uvicorn logs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                re.sub(r"baas_at=[^&\s\"]*", "baas_at=***", a) if isinstance(a, str) else a for a in record.args
+            )
+        return True
+
+
 def configuration(app: Any, host: str, port: int, log_level: str) -> uvicorn.Config:
     """Make uvicorn's settings: no compression on WebSockets, since the protocol compresses for itself."""
+    for name in ("uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _NoTokens) for f in logger.filters):
+            logger.addFilter(_NoTokens())
     return uvicorn.Config(
         app,
         host=host,

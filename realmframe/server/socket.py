@@ -31,7 +31,7 @@ class SyncEndpoint:
     def __init__(self, accounts: Accounts, engine: Engine) -> None:
         self.accounts, self.engine = accounts, engine
 
-    async def __call__(self, socket: WebSocket) -> None:
+    async def serve(self, socket: WebSocket) -> None:
         """Serve one connection."""
         dialect = negotiate(_offered(socket.headers.getlist("sec-websocket-protocol")))
         if dialect is None:
