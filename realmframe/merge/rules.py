@@ -1,7 +1,7 @@
 """The rules: what two concurrent instructions do to one another.
 
-``RULES[(A, B)]`` is for instructions on the same level; ``left`` is the A. ``NESTED[A]`` is for an A whose level is above
-the other's. A pair that no table names does not conflict. "Later" compares (timestamp, file) of the changesets.
+``RULES[(A, B)]`` is for instructions on the same level; ``left`` is the A. ``NESTED[A]`` is for an A whose level is
+above the other's. A pair that no table names does not conflict. "Later" compares (timestamp, file) of the changesets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Operational transformation of two sides that start from one state.
 
-First the objects that both sides touch are joined, in columns; only their instructions (and all schema instructions) become
-objects and meet pairwise. What does not conflict is never looked at one by one.
+First the objects that both sides touch are joined, in columns; only their instructions (and all schema instructions)
+become objects and meet pairwise. What does not conflict is never looked at one by one.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ def _one_rebuilt(changeset: Changeset, nodes: Sequence[Node]) -> Changeset:
             made += _forms(by_row[row]) if row in by_row else [one]
         return Changeset.from_instructions(made, changeset.strings)
     parts: list[Changeset] = []
-    at, pending = 0, []
+    at = 0
+    pending: list[Any] = []
     for node in sorted(touched, key=lambda n: n.source.row):
         row = node.source.row
         if row > at:

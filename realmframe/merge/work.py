@@ -108,7 +108,7 @@ class SourceRow:
 
 
 class Storage:
-    """Where strings lie in the storage that the real engine fills while it decodes: all texts, in order of appearance."""
+    """Where strings lie in the storage that the real engine fills while it decodes, in order of appearance."""
 
     def __init__(self, changeset: Changeset) -> None:
         self.changeset = changeset

@@ -103,7 +103,7 @@ def _normalise(name: str, word: str, optional: bool, collection: Collection, tar
     return Property(name, PropertyType.OBJECT, link_optional, collection, word)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ObjectSchema:
     """One class of a schema.
 
@@ -120,17 +120,27 @@ class ObjectSchema:
     """
 
     name: str
-    properties: Mapping[str, Property] = field(default_factory=dict)
-    primary_key: str | None = None
-    kind: ClassKind = ClassKind.TOPLEVEL
+    properties: Mapping[str, Property]
+    primary_key: str | None
+    kind: ClassKind
     #: The properties without the primary key, in declared order.
-    columns: Mapping[str, Property] = field(init=False, repr=False, compare=False)
+    columns: Mapping[str, Property] = field(repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        parsed = {name: Property.parse(name, form) for name, form in self.properties.items()}
-        object.__setattr__(self, "properties", parsed)
-        columns = {name: prop for name, prop in parsed.items() if name != self.primary_key}
-        object.__setattr__(self, "columns", columns)
+    def __init__(
+        self,
+        name: str,
+        properties: Mapping[str, Property | str | Mapping[str, Any]] | None = None,
+        primary_key: str | None = None,
+        kind: ClassKind = ClassKind.TOPLEVEL,
+    ) -> None:
+        parsed = {n: Property.parse(n, form) for n, form in (properties or {}).items()}
+        columns = {n: prop for n, prop in parsed.items() if n != primary_key}
+        values = {"name": name, "properties": parsed, "primary_key": primary_key, "kind": kind, "columns": columns}
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
+        self._check_key(parsed)
+
+    def _check_key(self, parsed: Mapping[str, Property]) -> None:
         if self.primary_key is None:
             return
         key = parsed.get(self.primary_key)
