@@ -52,7 +52,7 @@ def run(url: str, app_id: str, folder: Path, carrier: str, rate: float, seconds:
     )
     rng = random.Random(f"{carrier}")
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     with rf.Realm.open(path=f"{carrier}.realm", schema=None, sync=sync) as realm:
         flights = realm["Flight"]["_id"].tolist()
         print(f"ready {len(flights)}", flush=True)
@@ -63,6 +63,12 @@ def run(url: str, app_id: str, folder: Path, carrier: str, rate: float, seconds:
         realm.upload_all_local_changes(timeout=30.0)
     print(f"changed {done}", flush=True)
     return done
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    """Stop when the standard input closes: on purpose, or because the parent died."""
+    sys.stdin.read()
+    stop.set()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

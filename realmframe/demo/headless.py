@@ -59,7 +59,7 @@ def execute(notebook: Path, environment: Mapping[str, str], *, emit: Callable[[s
             "A demo without browser needs nbclient and a Python kernel.",
             hint='`pip install "realmframe[all]"` has them.',
         ) from missing
-    document = nbformat.read(notebook, as_version=4)
+    document: Any = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         document, timeout=_CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
     )
@@ -74,7 +74,7 @@ def execute(notebook: Path, environment: Mapping[str, str], *, emit: Callable[[s
         os.environ.clear()
         os.environ.update(previous)
     seconds = time.perf_counter() - begun
-    nbformat.write(document, notebook.with_name("tour-executed.ipynb"))
+    nbformat.write(document, notebook.with_name("tour-executed.ipynb"))  # type: ignore[no-untyped-call]
     texts = [text for cell in document.cells for text in _texts(cell)]
     for text in texts:
         emit(text)

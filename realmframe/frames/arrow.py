@@ -161,7 +161,7 @@ def _lossy(have: pa.DataType, wanted: pa.DataType) -> bool:
         # Coarser units may reach beyond the range of nanoseconds.
         return not pa.types.is_timestamp(have) or have.unit != "ns"
     textual = pa.types.is_string(have) or pa.types.is_large_string(have) or pa.types.is_string_view(have)
-    return pa.types.is_string(wanted) != textual
+    return bool(pa.types.is_string(wanted) != textual)
 
 
 def _with_zone(values: Any, wanted: pa.DataType) -> Any:

@@ -20,7 +20,7 @@ def to_pandas_array(column: pa.ChunkedArray) -> Any:
     """
     if pa.types.is_struct(column.type) and column.type.num_fields == 2 and column.type.field(0).name == "seconds":
         column = _wide_date(column)
-    return pd.arrays.ArrowExtensionArray(column)  # type: ignore[attr-defined]
+    return pd.arrays.ArrowExtensionArray(column)
 
 
 def _wide_date(column: pa.ChunkedArray) -> pa.ChunkedArray:

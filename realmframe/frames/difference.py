@@ -54,7 +54,8 @@ class FrameChanges:
 
     def to_frame(self) -> pd.DataFrame:
         """List every change: its key, what was done, the property and its new value."""
-        rows = [(key, "insert", None, None) for key in _keys(self.inserted)]
+        rows: list[tuple[Any, str, str | None, Any]] = []
+        rows += [(key, "insert", None, None) for key in _keys(self.inserted)]
         for name, table in self.modified.items():
             values = table[name].to_pylist()
             rows += [(key, "modify", name, value) for key, value in zip(_keys(table), values, strict=True)]
@@ -134,9 +135,9 @@ def changes_for(
     return FrameChanges(object_schema.name, fresh.select(order), modified, old[key].take(pa.array(gone)))
 
 
-def _key_index(keys: Any, cls: ObjectSchema) -> pd.Index:
+def _key_index(keys: Any, cls: ObjectSchema) -> pd.Index[Any]:
     storage = keys.cast(keys.type.storage_type) if isinstance(keys.type, pa.BaseExtensionType) else keys
-    index = pd.Index(storage.to_pandas())
+    index: pd.Index[Any] = pd.Index(storage.to_pandas())
     if not index.is_unique:
         twice = index[index.duplicated()][0]
         raise WriteError(f"{cls.name}: the key {twice!r} stands twice in the frame.")

@@ -220,7 +220,11 @@ class LiveFrame(pd.DataFrame):
     what is its own is :meth:`filtered` and the accessor :attr:`realm`. Assigning into it raises.
     """
 
-    _internal_names: ClassVar[list[str]] = [*pd.DataFrame._internal_names, "_realm_live", "_realm_view"]
+    _internal_names: ClassVar[list[str]] = [
+        *pd.DataFrame._internal_names,  # type: ignore[attr-defined]
+        "_realm_live",
+        "_realm_view",
+    ]
     _internal_names_set: ClassVar[set[str]] = set(_internal_names)
 
     _realm_live: LiveFrames
@@ -260,7 +264,7 @@ class LiveFrame(pd.DataFrame):
         return pa.table(columns).__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str | None:
-        body = super()._repr_html_()
+        body: str | None = super()._repr_html_()  # type: ignore[misc]
         if body is None:
             return None
         status = self._realm_live.source.status()
@@ -276,7 +280,7 @@ class LiveFrame(pd.DataFrame):
 
     # What pandas would use to change a frame in place.
     __setitem__ = _read_only
-    __delitem__ = _read_only
+    __delitem__ = _read_only  # type: ignore[misc]
     insert = _read_only
     pop = _read_only
     update = _read_only
@@ -351,7 +355,7 @@ class LiveFrames:
             living.append(reference)
             view = frame._realm_view
             if view.class_name in snapshot.schema and not view.is_current(snapshot):
-                frame._mgr = view.build(snapshot)._mgr
+                frame._mgr = view.build(snapshot)._mgr  # type: ignore[attr-defined]
                 moved += 1
         self._all = living
         return moved

@@ -127,9 +127,7 @@ class Desk:
                 self.namespace[name] = realm[name]
         for line in found.subscriptions:
             if line.class_name not in bound:
-                print(
-                    f"{line.class_name}: the server has no such class yet; realm[{line.class_name!r}] shows it when it does"
-                )
+                print(f"{line.class_name}: the server has no such class yet")
 
     def _configuration(self, found: c.Open) -> dict[str, Any]:
         if found.local:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from realmframe.changes import Changeset
 from realmframe.changes.jit import kernel
-
-_NO_SCHEMA: Final = 0
 
 
 @kernel
@@ -69,15 +67,12 @@ def common_rows(left: Sequence[Changeset], right: Sequence[Changeset]) -> tuple[
     if any(((c.op == 1) | (c.op == 7)).any() for side in sides for c in side):
         found = [[np.arange(len(c)) for c in side] for side in sides]
         return found[0], found[1]
-    hashes = [
-        [np.where(s, 0, _hashes(c)) for c, s in zip(side, marks, strict=True)]
-        for side, marks in zip(sides, schema, strict=True)
+    hashes = [[_hashes(c) for c in side] for side in sides]
+    touched = [
+        np.unique(np.concatenate([h[~s] for h, s in zip(side, marks, strict=True)]))
+        for side, marks in zip(hashes, schema, strict=True)
     ]
-    both = np.intersect1d(
-        np.unique(np.concatenate([h[~s] for h, s in zip(hashes[0], schema[0], strict=True)])),
-        np.unique(np.concatenate([h[~s] for h, s in zip(hashes[1], schema[1], strict=True)])),
-        assume_unique=True,
-    )
+    both = np.intersect1d(*touched, assume_unique=True)
     with_schema = all(any(s.any() for s in marks) for marks in schema)
     rows = [
         [np.flatnonzero((s & with_schema) | (~s & np.isin(h, both))) for h, s in zip(side, marks, strict=True)]

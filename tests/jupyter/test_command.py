@@ -81,6 +81,7 @@ def test_refused(line: str, fragment: str) -> None:
 def test_any_text(line: str, cell: str | None) -> None:
     """Any text is a command or a usage error, never anything else."""
     try:
-        c.parse(line, cell)
+        command: c.Command | UsageError = c.parse(line, cell)
     except UsageError as error:
-        assert str(error)
+        command = error
+    assert str(command)
