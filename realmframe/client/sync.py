@@ -13,6 +13,7 @@ import datetime as dt
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -41,7 +42,7 @@ from realmframe.session import events as ev
 from realmframe.session.client_session import ClientSession, SessionStart
 from realmframe.session.progress import PendingList, Progress
 from realmframe.session.subscriptions import State
-from realmframe.store import ClientFile, Entry, RealmStore
+from realmframe.store import Entry, RealmStore
 from realmframe.store import Progress as StoredProgress
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class SyncSession:
         self._leader = filelock.FileLock(store.path / "sync.lock", thread_local=False, mode=0o600)
         self._lock = threading.Lock()
         self._wake_posted = False
+        app.sync.add(self)
 
     def __repr__(self) -> str:
         return f"<SyncSession of {self.store.path.name}: {self.state}, {self.connection_state}>"
@@ -729,7 +731,11 @@ class SyncClient:
     def __init__(self, app: App) -> None:
         self._app = app
         self._connections: dict[tuple[str, bool, int], Connection] = {}
-        self.file_type = ClientFile
+        self._sessions: weakref.WeakSet[SyncSession] = weakref.WeakSet()
+
+    def add(self, session: SyncSession) -> None:
+        """Know a session, to stop it with its user."""
+        self._sessions.add(session)
 
     def connection(self, session: SyncSession) -> Connection:
         """*loop* Give the connection that a session shares, or has for itself without multiplexing."""
@@ -748,7 +754,6 @@ class SyncClient:
 
     def _stop_user(self, user_id: str) -> None:
         error = AuthError(f"The user {user_id} was logged out.", hint="Log in again; local data is kept.")
-        for (owner, _, _), connection in list(self._connections.items()):
-            if owner == user_id:
-                for session in list(connection.sessions.values()):
-                    session.stop_for(error)
+        for session in list(self._sessions):
+            if session.options.user_id == user_id:
+                session.stop_for(error)

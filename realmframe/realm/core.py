@@ -128,6 +128,7 @@ class RealmCore:
         is_new = known is None and not RealmStore.exists(place.path)
         core = known or cls(place, configuration)
         try:
+            core.check_mode()
             core.check_same(configuration)
             core.apply_schema(configuration)
         except BaseException:
@@ -137,7 +138,20 @@ class RealmCore:
         if known is None:
             _open[core.key] = core
         core.users += 1
-        return core, is_new or (core.session is not None and core.subscriptions.is_new and is_new)
+        return core, is_new
+
+    def check_mode(self) -> None:
+        """Refuse to sync a file that was made for something else."""
+        recorded, wanted = self.store.owner, self.owner
+        if wanted is None or recorded == wanted:
+            return
+        hint = "Give another path; realm.write_copy_to copies what is there."
+        if recorded is None:
+            raise UsageError(f"The realm {self.path} was made without sync and cannot be synced.", hint=hint)
+        raise UsageError(
+            f"The realm {self.path} was made {_describe(recorded)}, and cannot be opened {_describe(wanted)}.",
+            hint=hint,
+        )
 
     def check_same(self, configuration: Configuration) -> None:
         """Refuse to open as somebody else what is open already."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import realmframe as rf
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 CAT = rf.ObjectSchema("Cat", {"_id": "int"}, "_id")
 Login = Callable[..., rf.User]
-SHIM = os.environ.get("REALMFRAME_TEST_PRELUDE", "")
 
 
 def open_dogs(user: rf.User, **sync: Any) -> rf.Realm:
@@ -169,7 +167,6 @@ def test_two_objects_of_one_realm(realm: rf.Realm, login: Login) -> None:
 def script(folder: Path, url: str, body: str) -> str:
     """Make a program that opens the realm of a folder."""
     head = f"""
-        {SHIM}
         import os, signal
         import realmframe as rf
         dog = rf.ObjectSchema("Dog", {{"_id": "int", "name": "string?"}}, "_id")
@@ -179,6 +176,21 @@ def script(folder: Path, url: str, body: str) -> str:
         realm = rf.Realm.open(path="dogs.realm", schema=[dog], sync=sync)
     """
     return textwrap.dedent(head) + textwrap.dedent(body)
+
+
+def test_modes_do_not_mix(login: Login) -> None:
+    """A realm made for one partition, or without sync, is refused as anything else, saying what it was made for."""
+    user = login("b")
+    base = user.app.base_file_path
+    rf.Realm.open(path="x.realm", schema=[DOG], base_file_path=base).close()
+    immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    behave = {"new_realm_file_behavior": immediately, "existing_realm_file_behavior": immediately}
+    flexible = rf.SyncConfiguration(user, flexible=True, **behave)
+    with pytest.raises(rf.UsageError, match="without sync"):
+        rf.Realm.open(path="x.realm", schema=[DOG], sync=flexible)
+    rf.Realm.open(path="y.realm", schema=[DOG], sync=flexible).close()
+    with pytest.raises(rf.UsageError, match="Flexible Sync.*partition"):
+        rf.Realm.open(path="y.realm", sync=rf.SyncConfiguration(user, partition_value="p", **behave))
 
 
 @pytest.mark.process
