@@ -25,7 +25,8 @@ class RealmMagics(Magics):
     def _run_cell(self, source: str) -> None:
         shell = self.shell
         assert shell is not None
-        code = compile(shell.transform_cell(source), "<%%realm write>", "exec")
+        transformed: str = shell.transform_cell(source)  # type: ignore[no-untyped-call]
+        code = compile(transformed, "<%%realm write>", "exec")
         exec(code, shell.user_global_ns, shell.user_ns)  # noqa: S102 - the user's own cell
 
     @line_cell_magic

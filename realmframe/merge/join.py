@@ -72,7 +72,7 @@ def common_rows(left: Sequence[Changeset], right: Sequence[Changeset]) -> tuple[
         np.unique(np.concatenate([h[~s] for h, s in zip(side, marks, strict=True)]))
         for side, marks in zip(hashes, schema, strict=True)
     ]
-    both = np.intersect1d(*touched, assume_unique=True)
+    both = np.intersect1d(touched[0], touched[1], assume_unique=True)
     with_schema = all(any(s.any() for s in marks) for marks in schema)
     rows = [
         [np.flatnonzero((s & with_schema) | (~s & np.isin(h, both))) for h, s in zip(side, marks, strict=True)]
