@@ -189,7 +189,7 @@ def test_modes_do_not_mix(login: Login) -> None:
     with pytest.raises(rf.UsageError, match="without sync"):
         rf.Realm.open(path="x.realm", schema=[DOG], sync=flexible)
     rf.Realm.open(path="y.realm", schema=[DOG], sync=flexible).close()
-    with pytest.raises(rf.UsageError, match="Flexible Sync.*partition"):
+    with pytest.raises(rf.UsageError, match=r"Flexible Sync.*partition"):
         rf.Realm.open(path="y.realm", sync=rf.SyncConfiguration(user, partition_value="p", **behave))
 
 
