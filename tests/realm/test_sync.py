@@ -241,3 +241,53 @@ def test_killed_between_steps(login: Login, server: Any, moment: str) -> None:
         assert list(other["Dog"].name) == kept
     versions = [(e.file_ident, e.client_version) for e in server.log]
     assert len(versions) == len(set(versions))
+
+
+#: Action, tryAgain, state afterwards, error reported (None: silent), user afterwards, requests that it causes.
+ACTIONS: list[tuple[str, bool, str, type[Exception] | None, str, str | None]] = [
+    ("Transient", True, "active", None, "logged_in", None),
+    ("Warning", True, "active", rf.SyncError, "logged_in", None),
+    ("ApplicationBug", False, "inactive", rf.SyncError, "logged_in", None),
+    ("ProtocolViolation", False, "inactive", rf.SyncError, "logged_in", None),
+    ("SomethingNew", False, "inactive", rf.SyncError, "logged_in", None),
+    ("DeleteRealm", False, "inactive", rf.SyncError, "logged_in", None),
+    ("ClientReset", False, "inactive", rf.ClientResetError, "logged_in", None),
+    ("ClientResetNoRecovery", False, "inactive", rf.ClientResetError, "logged_in", None),
+    ("LogOutUser", False, "inactive", rf.SyncError, "removed", None),
+    ("RefreshUser", True, "active", None, "logged_in", "POST session"),
+    ("RefreshLocation", True, "active", None, "logged_in", "/api/client/v2.0/app/app-1/location"),
+]
+
+
+@pytest.mark.parametrize(("action", "again", "state", "kind", "user_state", "request_made"), ACTIONS)
+def test_actions_of_errors(
+    login: Login,
+    server: Any,
+    action: str,
+    again: bool,
+    state: str,
+    kind: type[Exception] | None,
+    user_state: str,
+    request_made: str | None,
+) -> None:
+    """Each action of a json_error leads to what the table says; the realm stays usable."""
+    user, heard = login("b"), []
+    server.faults.bind_error = {"code": 201, "action": action, "tryAgain": again, "message": "because"}
+    asked = len(server.requests)
+    immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    with open_dogs(
+        user, new_realm_file_behavior=immediately, on_error=lambda _session, error: heard.append(error)
+    ) as realm:
+
+        def is_so() -> bool:
+            told = bool(heard) if kind is not None else any(type(m).__name__ == "Unbind" for m in server.messages)
+            made = request_made is None or request_made in server.requests[asked:]
+            return told and made and realm.sync_session.state == state and user.state == user_state
+
+        ends = time.monotonic() + 5
+        while not is_so() and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert is_so()
+        assert [type(e) for e in heard[:1]] == ([] if kind is None else [kind])
+        write(realm, 1)
+        assert list(realm["Dog"].name) == ["Rex"]
