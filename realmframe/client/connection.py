@@ -23,8 +23,8 @@ import httpx_ws
 from realmframe.client.loop import sync_loop
 from realmframe.client.transport import map_fault
 from realmframe.errors import AuthError, NetworkError, RealmError, RemoteProtocolError
-from realmframe.session import ClientConnection
 from realmframe.session import events as ev
+from realmframe.session.client import ClientConnection
 from realmframe.session.rules import CONNECT_FAILED, CONNECT_TIMEOUT, LOST, Ending, after_close, after_status
 from realmframe.session.timeouts import Timeouts
 from realmframe.wire import MAX_VERSION, Dialect, parse_subprotocol, subprotocols
