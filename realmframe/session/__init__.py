@@ -62,3 +62,9 @@ Subscriptions
 latest; ``commit``, ``advance``), ``MutableSubscriptionSet`` (add, remove, remove_by_name, remove_all, find), JSON both
 ways, ``query_body(set, join)`` for the wire.
 """
+
+from realmframe.session.client import ClientConnection
+from realmframe.session.client_session import ClientSession, QuerySet, SessionStart
+from realmframe.session.server import ServerConnection, ServerState
+
+__all__ = ["ClientConnection", "ClientSession", "QuerySet", "ServerConnection", "ServerState", "SessionStart"]

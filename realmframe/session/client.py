@@ -1,614 +1,337 @@
-"""The client's end: sessions of several realms on one connection, without its socket.
-
-Rules. After BIND and IDENT a session asks for a MARK, and neither uploads nor sends queries until it is answered
-(except within a minute of the last connection). Query sets are ordered among commits: what was written before a set
-goes up before it. Every DOWNLOAD that raised the download version is acknowledged by an UPLOAD, empty if need be.
-After an error the session answers UNBIND and, when it tries again, binds under the same number.
-
-The shell feeds :meth:`ClientConnection.receive`, acts on the events in order, writes what
-:meth:`ClientConnection.data_to_send` gives, and calls :meth:`ClientConnection.on_deadline` at
-:meth:`ClientConnection.deadline`. Times are seconds of any clock.
+"""One client's connection to a server: when to open it, what goes over it, when it is dead. The sessions on it are in
+:mod:`realmframe.session.client_session`; see the room's docstring for the contract.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Final, Protocol
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any, Final
 
 from realmframe.errors import RemoteProtocolError
-from realmframe.session.actions import REACTIONS, UNKNOWN
-from realmframe.session.backoff import Backoff, BackoffPolicy
-from realmframe.session.events import (
-    ClientEvent,
-    CompensatingWrites,
-    ConnectionProblem,
-    DownloadReceived,
-    IdentAssigned,
-    LogReceived,
-    MarkReached,
-    QueryRefused,
-    QuerySent,
-    SessionProblem,
-    SessionUnbound,
-)
-from realmframe.session.timers import SyncTimeouts
+from realmframe.session import events as ev
+from realmframe.session.backoff import BackOff, Delays, Random
+from realmframe.session.client_session import ClientSession, QuerySet, SessionStart
+from realmframe.session.progress import UploadSource
+from realmframe.session.rules import LOST, PONG_TIMEOUT, VOLUNTARY, Ending, error_name
+from realmframe.session.timeouts import Timeouts
 from realmframe.wire import (
-    Action,
-    Bind,
-    ClientIdent,
-    ClientJsonError,
+    ERROR_CODES,
     Dialect,
-    Download,
-    Ident,
     JsonError,
     LegacyError,
     LogMessage,
-    Mark,
     Ping,
     Pong,
-    Query,
-    QueryError,
-    Unbind,
-    Unbound,
-    Upload,
-    UploadEntry,
     encode,
     parse_server,
 )
 
-#: An UPLOAD takes no more changesets once it holds so many bytes.
-UPLOAD_BYTES: Final = 128 * 1024
-#: The machine stops making UPLOADs while so many bytes wait to be written.
-WAITING_BYTES: Final = 4 * 1024 * 1024
+#: What the machine connects again by itself after; for the two refreshes its owner calls ``reconnect`` sooner.
+_RETRIED: Final = frozenset({ev.FollowUp.RETRY, ev.FollowUp.REFRESH_USER, ev.FollowUp.REFRESH_LOCATION})
 
 
-class ClientState(Enum):
-    """Where a session is."""
+class ConnectionState(StrEnum):
+    """Where a connection is."""
 
-    IDLE = "idle"
-    BINDING = "waiting for a file number"
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    UNBINDING = "unbinding"
-    FAILED = "failed"
-
-
-C = ClientState
-
-#: State and message to the next state; what is missing is a protocol error of the server.
-TRANSITIONS: Final[dict[tuple[ClientState, type], ClientState]] = {
-    (C.BINDING, Ident): C.ACTIVE,
-    (C.BINDING, JsonError): C.SUSPENDED,
-    (C.BINDING, LegacyError): C.SUSPENDED,
-    (C.ACTIVE, Download): C.ACTIVE,
-    (C.ACTIVE, Mark): C.ACTIVE,
-    (C.ACTIVE, QueryError): C.ACTIVE,
-    (C.ACTIVE, JsonError): C.SUSPENDED,
-    (C.ACTIVE, LegacyError): C.SUSPENDED,
-    (C.UNBINDING, Unbound): C.IDLE,
-    (C.UNBINDING, Ident): C.UNBINDING,
-    (C.UNBINDING, Download): C.UNBINDING,
-    (C.UNBINDING, Mark): C.UNBINDING,
-    (C.UNBINDING, QueryError): C.UNBINDING,
-    (C.UNBINDING, JsonError): C.IDLE,
-    (C.UNBINDING, LegacyError): C.IDLE,
-}
-
-
-@dataclass(slots=True)
-class SyncProgress:
-    """How far a file and the server have come with each other; kept on disk by the shell."""
-
-    download_server_version: int = 0
-    download_client_version: int = 0
-    latest_server_version: int = 0
-    latest_salt: int = 0
-    upload_client_version: int = 0
-    upload_server_version: int = 0
-
-    @classmethod
-    def of(cls, message: Download) -> SyncProgress:
-        """Read it from a DOWNLOAD."""
-        return cls(
-            message.download_server_version,
-            message.download_client_version,
-            message.latest_server_version,
-            message.latest_salt,
-            message.upload_client_version,
-            message.upload_server_version,
-        )
-
-
-class UploadSource(Protocol):
-    """The local changes that still have to go up."""
-
-    @property
-    def latest_version(self) -> int:
-        """The newest version of the file."""
-
-    def changes_after(self, version: int, upto: int | None, max_bytes: int) -> Sequence[UploadEntry]:
-        """Give local changesets after a version, oldest first, about ``max_bytes`` of them (at least one if any)."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySet:
-    """A query set to send: its version, its wire form, and the file's version when it was made."""
-
-    version: int
-    body: dict[str, str]
-    snapshot_version: int
-
-
-@dataclass(slots=True, eq=False)
-class ClientSession:
-    """One realm on a connection. Made by :meth:`ClientConnection.open_session`.
-
-    Attributes
-    ----------
-    number : int
-        Its number on the wire.
-    partition : str or None
-        Partition as extended JSON text; None for Flexible Sync.
-    source : UploadSource
-    file_ident, salt : int
-        0 until the server has given them.
-    progress : SyncProgress
-        As it is on disk.
-    active_query : QuerySet
-        The set in force.
-    pending : list of QuerySet
-        Sets not yet answered, oldest first.
-    """
-
-    number: int
-    source: UploadSource
-    file_ident: int = 0
-    salt: int = 0
-    progress: SyncProgress = field(default_factory=SyncProgress)
-    partition: str | None = None
-    active_query: QuerySet = field(default_factory=lambda: QuerySet(0, {}, 0))
-    pending: list[QuerySet] = field(default_factory=list)
-    schema_version: int = 0
-    reason: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-    state: ClientState = C.IDLE
-    wanted: bool = True
-    allow_upload: bool = False
-    mark_target: int = 0
-    mark_sent: int = 0
-    mark_reached: int = 0
-    upload_cursor: int = 0
-    query_sent: int = 0
-    acknowledge: bool = False
-    received: SyncProgress = field(default_factory=SyncProgress)
-    resume_at: float | None = None
-    last_active: float | None = None
-    backoff: Backoff | None = None
-
-    def request_mark(self) -> int:
-        """Ask to be told when everything that the server has now was received; give the request's number."""
-        self.mark_target += 1
-        return self.mark_target
-
-    def integrated(self, message: Download) -> None:
-        """Say that a DOWNLOAD is on disk: it will be acknowledged."""
-        if message.download_server_version > self.progress.download_server_version:
-            self.acknowledge = True
-        self.progress = SyncProgress.of(message)
-
-    def set_queries(self, active: QuerySet, pending: Sequence[QuerySet]) -> None:
-        """Say which query sets are in force and waiting."""
-        self.active_query, self.pending = active, list(pending)
-        self.query_sent = max(self.query_sent, active.version)
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
 
 
 class ClientConnection:
-    """One connection to a server, without its socket.
+    """One WebSocket at a time, again and again, for all realms of one user in one sync mode.
 
     Parameters
     ----------
-    flexible : bool
-    random : callable
-        Gives numbers from 0 to 1, for jitter.
-    timeouts : SyncTimeouts
-    numbers : callable
-        Gives session numbers that no other connection of the process uses.
+    dialect : Dialect
+        The highest that is offered; :meth:`opened` says what was agreed on.
+    random : Random
+        For jitter.
+    timeouts : Timeouts
+    numbers : iterator of int
+        Session numbers, shared by all connections of a process.
+    delays : Delays
+        The back-off between two tries.
     """
 
     def __init__(
         self,
-        flexible: bool,
-        random: Callable[[], float],
-        numbers: Callable[[], int],
-        timeouts: SyncTimeouts | None = None,
+        dialect: Dialect,
+        *,
+        random: Random,
+        timeouts: Timeouts | None = None,
+        numbers: Iterator[int] | None = None,
+        delays: Delays | None = None,
     ) -> None:
-        self.flexible = flexible
-        self.timeouts = timeouts or SyncTimeouts()
+        self.dialect = dialect
+        self.random = random
+        self.timeouts = timeouts or Timeouts()
+        self.delays = delays or Delays()
+        self.state = ConnectionState.DISCONNECTED
         self.sessions: dict[int, ClientSession] = {}
-        self._random, self._numbers = random, numbers
-        self._dialect: Dialect | None = None
-        self._out: list[bytes] = []
-        self._waiting = 0
+        self._numbers = itertools.count(1) if numbers is None else numbers
+        self._used: set[int] = set()
+        self._events: deque[Any] = deque()
+        self._out: deque[bytes] = deque()
+        self._back_off = BackOff(self.delays)
+        self._retry_at: float | None = None
+        self._blocked = False
+        self._lost_at: float | None = None
+        self._linger_until: float | None = None
         self._ping_at: float | None = None
-        self._ping_sent: tuple[int, float] | None = None
+        self._ping: tuple[int, float] | None = None
         self._rtt = 0
 
-    # ------------------------------------------------------------------ the connection
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.state}, {len(self.sessions)} sessions>"
+
+    # ---- what the owner may ask and say
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-        return self._dialect is not None
+        """Whether there is a WebSocket now."""
+        return self.state is ConnectionState.CONNECTED
 
-    def open_session(self, source: UploadSource, **settings: Any) -> ClientSession:
-        """Add a session; it binds as soon as there is a connection (``settings``: fields of ClientSession)."""
-        session = ClientSession(self._numbers(), source, **settings)
-        session.backoff = Backoff(self._random)
+    def emit(self, event: Any) -> None:
+        """Note something for the owner."""
+        self._events.append(event)
+
+    def events(self) -> list[Any]:
+        """Give and forget what happened."""
+        found = list(self._events)
+        self._events.clear()
+        return found
+
+    def add_session(self, start: SessionStart, source: UploadSource, now: float) -> ClientSession:
+        """Begin a session for a realm; it binds as soon as there is a connection."""
+        session = ClientSession(self, next(self._numbers), start, source)
         self.sessions[session.number] = session
+        self._used.add(session.number)
+        self._blocked = False
+        if self.is_connected:
+            session.connected(fast=False)
+        self.settle(now)
         return session
 
-    def connected(self, dialect: Dialect, now: float) -> None:
-        """Begin a new connection: every session that is wanted binds."""
-        self._dialect, self._out, self._waiting = dialect, [], 0
-        self._ping_at = now + self._random() * self.timeouts.ping_keep_alive_period
-        self._ping_sent = None
-        for session in self.sessions.values():
-            if session.wanted and session.state is C.IDLE:
-                self._bind(session, now)
-
-    def disconnected(self, now: float) -> None:
-        """End the connection; sessions wait for the next one."""
-        self._dialect, self._out, self._waiting = None, [], 0
-        self._ping_at, self._ping_sent = None, None
+    def opened(self, now: float, dialect: Dialect | None = None) -> None:
+        """Note that the WebSocket is open."""
+        if dialect is not None:
+            self.dialect = dialect
+        fast = self._lost_at is not None and now - self._lost_at < self.timeouts.fast_reconnect_limit
+        self._move(ConnectionState.CONNECTED)
+        self._retry_at = self._linger_until = None
+        self._ping = None
+        self._ping_at = now + self.random.uniform(0.0, self.timeouts.ping_keep_alive_period)
         for session in list(self.sessions.values()):
-            if session.state is C.ACTIVE:
-                session.last_active = now
-            if session.state is C.UNBINDING and not session.wanted:
-                del self.sessions[session.number]
-            elif session.state is not C.FAILED:
-                session.state = C.IDLE
-                session.resume_at = None
+            session.connected(fast=fast)
+        self.settle(now)
 
-    def ping_now(self, now: float) -> None:
-        """Ask for a sign of life at once, as after "reconnect"."""
-        if self._ping_at is not None:
-            self._ping_at = now
-
-    # ------------------------------------------------------------------ intents
-
-    def bind(self, session: ClientSession, now: float) -> None:
-        """Bind a session that was unbound, failed or new."""
-        session.wanted = True
-        self.sessions[session.number] = session
-        if session.state in (C.FAILED, C.SUSPENDED):
-            session.state = C.IDLE
-        if self.is_connected and session.state is C.IDLE:
-            self._bind(session, now)
-
-    def unbind(self, session: ClientSession, now: float) -> None:
-        """End a session."""
-        session.wanted = False
-        session.resume_at = None
-        if session.state in (C.BINDING, C.ACTIVE):
-            if session.state is C.ACTIVE:
-                session.last_active = now
-            self._put(Unbind(session.number))
-            session.state = C.UNBINDING
-        elif session.state is not C.UNBINDING:
-            session.state = C.IDLE
-            self.sessions.pop(session.number, None)
-
-    def report_bad_download(self, session: ClientSession, code: int, message: str) -> None:
-        """Tell the server that a DOWNLOAD could not be used."""
-        if session.state is C.ACTIVE:
-            self._put(ClientJsonError(session.number, code, {"message": message}))
-
-    def _bind(self, session: ClientSession, now: float) -> None:
-        dialect = self._need()
-        body: dict[str, Any] | str = session.partition or ""
-        if self.flexible:
-            versions: dict[str, Any] = {"schemaVersion": session.schema_version} if dialect.version >= 11 else {}
-            reason: dict[str, Any] = {"sessionReason": session.reason} if dialect.version >= 10 else {}
-            body = {**versions, **reason, **session.extra}
-        self._put(Bind(session.number, body, need_ident=session.file_ident == 0))
-        recent = session.last_active is not None and now - session.last_active < self.timeouts.fast_reconnect_limit
-        session.allow_upload = recent and session.file_ident != 0
-        session.received = session.progress
-        session.upload_cursor = session.progress.upload_client_version
-        session.query_sent = session.active_query.version
-        session.acknowledge = False
-        session.resume_at = None
-        session.mark_sent = session.mark_reached
-        if session.mark_target <= session.mark_reached:
-            session.mark_target = session.mark_reached + 1
-        session.state = C.BINDING
-        if session.file_ident:
-            self._identify(session)
-
-    def _identify(self, session: ClientSession) -> None:
-        p, query = session.progress, session.active_query
-        flexible: dict[str, Any] = {"query_version": query.version, "query": query.body} if self.flexible else {}
-        self._put(
-            ClientIdent(
-                session.number,
-                session.file_ident,
-                session.salt,
-                p.download_server_version,
-                p.download_client_version,
-                p.latest_server_version,
-                p.latest_salt,
-                **flexible,
-            )
+    def closed(self, ending: Ending, now: float) -> None:
+        """Note that the WebSocket could not be opened, or ended."""
+        if self.state is ConnectionState.DISCONNECTED:
+            return
+        self._forget(now)
+        if ending is VOLUNTARY:
+            self.settle(now)
+            return
+        message = ending.message or f"The connection to the server failed: {ending.error or ending.reason}."
+        self._failed(
+            ev.ConnectionFailed(ending.error, message, ending.follow_up, ending.is_fatal, ending.is_reported),
+            ending.reason,
+            now,
         )
-        session.state = C.ACTIVE
 
-    # ------------------------------------------------------------------ sending
+    def reconnect(self, now: float) -> None:
+        """Skip the back-off; with a connection, ask for a sign of life at once."""
+        self._blocked = False
+        if self.is_connected:
+            if self._ping is None:
+                self._ping_at = now
+        else:
+            self._retry_at = None
+            self._back_off.reset()
+        self.settle(now)
 
-    def _need(self) -> Dialect:
-        assert self._dialect is not None
-        return self._dialect
+    def settle(self, now: float) -> None:
+        """Open or let go of the connection, as the sessions need."""
+        for number in [n for n, s in self.sessions.items() if s.is_ended]:
+            del self.sessions[number]
+        wanted = any(s.wants_connection for s in self.sessions.values())
+        if self.state is ConnectionState.DISCONNECTED:
+            if wanted and self._retry_at is None and not self._blocked:
+                self._move(ConnectionState.CONNECTING)
+                self.emit(ev.OpenConnection())
+        elif self.sessions:
+            self._linger_until = None
+        elif self._linger_until is None:
+            self._linger_until = now + self.timeouts.connection_linger
 
-    def _put(self, message: Any) -> None:
-        if self._dialect is not None:
-            data = encode(message, self._dialect)
-            self._out.append(data)
-            self._waiting += len(data)
+    # ---- how it fails
 
-    def data_to_send(self) -> tuple[list[bytes], list[ClientEvent]]:
-        """Take what has to be written now, with the events that it causes; call again until there is nothing."""
-        events: list[ClientEvent] = []
-        if self._dialect is not None:
-            for session in self.sessions.values():
-                if session.state is C.ACTIVE:
-                    self._pump(session, events)
-        out, self._out, self._waiting = self._out, [], 0
-        return out, events
+    def _move(self, state: ConnectionState) -> None:
+        if state is not self.state:
+            self.state = state
+            self.emit(ev.ConnectionStateChanged(str(state)))
 
-    def _pump(self, session: ClientSession, events: list[ClientEvent]) -> None:
-        if session.mark_target > session.mark_sent:
-            session.mark_sent = session.mark_target
-            self._put(Mark(session.number, session.mark_sent))
-        while session.allow_upload and self._waiting < WAITING_BYTES:
-            query = next((q for q in session.pending if q.version > session.query_sent), None)
-            limit = None if query is None else query.snapshot_version
-            if self._upload(session, limit):
-                continue
-            if query is None:
-                break
-            self._put(Query(session.number, query.version, query.body))
-            session.query_sent = query.version
-            events.append(QuerySent(session, query.version))
-        if session.acknowledge and self._waiting < WAITING_BYTES:
-            self._upload_message(session, ())
+    def _forget(self, now: float) -> None:
+        """Take the connection for gone."""
+        if self.is_connected:
+            self._lost_at = now
+        self._out.clear()
+        self._ping = self._ping_at = self._linger_until = None
+        for session in list(self.sessions.values()):
+            session.lost()
+        self._move(ConnectionState.DISCONNECTED)
 
-    def _upload(self, session: ClientSession, limit: int | None) -> bool:
-        entries = session.source.changes_after(session.upload_cursor, limit, UPLOAD_BYTES)
-        if not entries:
-            end = session.source.latest_version if limit is None else limit
-            session.upload_cursor = max(session.upload_cursor, end)
-            return False
-        session.upload_cursor = entries[-1].client_version
-        self._upload_message(session, entries)
-        return True
+    def _failed(self, event: ev.ConnectionFailed, reason: object, now: float) -> None:
+        if event.follow_up in _RETRIED:
+            self._back_off.update(str(reason))
+            self._retry_at = now + self._back_off.next_delay(self.random)
+        else:
+            self._retry_at, self._blocked = None, True
+        self.emit(event)
+        self.settle(now)
 
-    def _upload_message(self, session: ClientSession, entries: Sequence[UploadEntry]) -> None:
-        server = session.progress.download_server_version
-        self._put(Upload(session.number, session.upload_cursor, server, server, tuple(entries)))
-        session.acknowledge = False
+    def _drop(self, reason: str, ending: Ending, now: float) -> None:
+        """Drop the WebSocket ourselves."""
+        self.emit(ev.CloseConnection(reason))
+        self.closed(ending, now)
 
-    # ------------------------------------------------------------------ receiving
+    def _broken(self, session: ClientSession | None, error: RemoteProtocolError, now: float) -> None:
+        """The server broke the protocol: the connection ends, and the session with it."""
+        self.emit(ev.ProtocolFailure(0 if session is None else session.number, error))
+        self.emit(ev.CloseConnection(error.message))
+        self._forget(now)
+        if session is not None:
+            session.stop(error.message)
+        follow_up = ev.FollowUp.RETRY
+        text = f"The server broke the protocol: {error.message}"
+        self._failed(ev.ConnectionFailed("SyncProtocolInvariantFailed", text, follow_up, is_fatal=False), "broken", now)
 
-    def receive(self, data: bytes, now: float) -> list[ClientEvent]:
-        """Take one WebSocket message; you must send what :meth:`data_to_send` gives afterwards.
+    # ---- bytes
 
-        A broken rule comes as a :class:`ConnectionProblem`, never as an exception.
-        """
+    def receive(self, data: bytes, now: float) -> None:
+        """Take one WebSocket message; what is wrong with it comes as an event."""
+        if not self.is_connected:
+            return
+        session: ClientSession | None = None
         try:
-            message = parse_server(data, self._need())
-            return self._receive(message, now)
+            message = parse_server(data, self.dialect)
+            handler = _OWN.get(type(message))
+            if handler is not None and not getattr(message, "session", 0):
+                handler(self, message, now)
+                return
+            if isinstance(message, LogMessage):
+                self._on_log(message, now)
+                return
+            session = self._session_of(message.session)
+            if session is not None:
+                session.receive(message, now)
+                self._back_off.reset()
         except RemoteProtocolError as error:
-            return [ConnectionProblem(0, str(error), try_again=True)]
+            self._broken(session, error, now)
+            return
+        self.settle(now)
 
-    def _receive(self, message: Any, now: float) -> list[ClientEvent]:
-        if isinstance(message, Pong):
-            return self._pong(message, now)
-        if isinstance(message, LogMessage):
-            level, text = str(message.body.get("level", "info")), str(message.body.get("msg", ""))
-            return [LogReceived(level, text, message.body.get("co_id"))]
-        if isinstance(message, JsonError | LegacyError) and message.session == 0:
-            return [_connection_problem(message)]
-        session = self.sessions.get(message.session)
-        if session is None:
-            if isinstance(message, Unbound | JsonError | LegacyError | Download | Mark | Ident | QueryError):
-                return []  # it was on its way when the session ended
-            raise RemoteProtocolError("The server named a session that does not exist.")
-        if session.state in (C.SUSPENDED, C.FAILED):
-            return []
-        if isinstance(message, JsonError) and message.code == 231:
-            return [_compensating(session, message)]
-        after = TRANSITIONS.get((session.state, type(message)))
-        if after is None:
-            name = type(message).__name__
-            raise RemoteProtocolError(f"The server sent {name} in a session that is {session.state.value}.")
-        handler: Callable[..., list[ClientEvent]] = getattr(self, _HANDLERS[type(message)])
-        return handler(session, message, after, now)
+    def _session_of(self, number: int) -> ClientSession | None:
+        """Find a session; what is still on its way to one that has ended is ignored."""
+        found = self.sessions.get(number)
+        if found is None and number not in self._used:
+            raise RemoteProtocolError(f"The server named session {number}, which does not exist.")
+        return found
 
-    def _ident(self, session: ClientSession, message: Ident, after: ClientState, _now: float) -> list[ClientEvent]:
-        if after is C.UNBINDING:
-            return []
-        if session.file_ident:
-            raise RemoteProtocolError("The server gave a file number that was not asked for.")
-        session.file_ident, session.salt = message.file_ident, message.salt
-        self._identify(session)
-        return [IdentAssigned(session, message.file_ident, message.salt)]
-
-    def _download(
-        self, session: ClientSession, message: Download, after: ClientState, _now: float
-    ) -> list[ClientEvent]:
-        if after is C.UNBINDING:
-            return []
-        check_download(session, message)
-        session.received = SyncProgress.of(message)
-        if session.backoff is not None:
-            session.backoff.reset()
-        return [DownloadReceived(session, message)]
-
-    def _mark(self, session: ClientSession, message: Mark, after: ClientState, _now: float) -> list[ClientEvent]:
-        if after is C.UNBINDING:
-            return []
-        if not session.mark_reached < message.request <= session.mark_sent:
-            raise RemoteProtocolError("The server answered a MARK that was not sent.")
-        session.mark_reached = message.request
-        session.allow_upload = True
-        return [MarkReached(session, message.request)]
-
-    def _query_error(
-        self, session: ClientSession, message: QueryError, after: ClientState, _now: float
-    ) -> list[ClientEvent]:
-        if after is C.UNBINDING:
-            return []
-        session.pending = [q for q in session.pending if q.version != message.query_version]
-        return [QueryRefused(session, message.query_version, message.message)]
-
-    def _unbound(self, session: ClientSession, _message: Unbound, after: ClientState, now: float) -> list[ClientEvent]:
-        session.state = after
-        if session.wanted:
-            self._bind(session, now)
-            return []
-        self.sessions.pop(session.number, None)
-        return [SessionUnbound(session)]
-
-    def _error(
-        self, session: ClientSession, message: JsonError | LegacyError, after: ClientState, now: float
-    ) -> list[ClientEvent]:
-        if after is C.IDLE:
-            # It crossed the UNBIND that is on its way: no UNBOUND will come.
-            return self._unbound(session, Unbound(session.number), after, now)
-        body = message.body if isinstance(message, JsonError) else {"message": message.message}
-        action = str(body.get("action", Action.PROTOCOL_VIOLATION))
-        try_again = bool(body.get("tryAgain", getattr(message, "try_again", False)))
-        reaction = REACTIONS.get(action, UNKNOWN)
-        self._put(Unbind(session.number))
-        session.state = C.SUSPENDED if reaction.retries else C.FAILED
-        session.last_active = None
-        delay: float | None = None
-        if reaction.retries and try_again and session.backoff is not None:
-            delay = session.backoff.next(message.code, _policy(message.code, body))
-            session.resume_at = now + delay
+    def _on_error(self, message: JsonError | LegacyError, now: float) -> None:
+        known = message.code in ERROR_CODES and message.code < 200
+        if not known:
+            raise RemoteProtocolError(f"The server sent code {message.code} for the whole connection.")
+        body: Mapping[str, Any] = message.body if isinstance(message, JsonError) else {"message": message.message}
+        again = message.try_again if isinstance(message, LegacyError) else body.get("tryAgain") is True
+        self.emit(ev.CloseConnection(f"error {message.code}"))
+        self._forget(now)
+        follow_up = ev.FollowUp.RETRY if again else ev.FollowUp.STOP
         text = str(body.get("message", ""))
-        fatal = reaction.fatal or not try_again
-        return [SessionProblem(session, message.code, action, text, fatal, reaction.reported, delay, dict(body))]
+        event = ev.ConnectionFailed(error_name(message.code), text, follow_up, not again, True, message.code, dict(body))
+        self._failed(event, f"error {message.code}", now)
 
-    # ------------------------------------------------------------------ time
+    def _on_log(self, message: LogMessage, _now: float) -> None:
+        body = message.body
+        level, text, request = body.get("level", "info"), body.get("msg", ""), body.get("co_id", "")
+        self.emit(ev.ServerLog(message.session, str(level), str(text), str(request)))
 
-    def _pong(self, message: Pong, now: float) -> list[ClientEvent]:
-        if self._ping_sent is None or self._ping_sent[0] != message.timestamp:
-            raise RemoteProtocolError("The server sent a PONG that was not asked for.")
-        self._rtt = max(0, round((now - self._ping_sent[1]) * 1000))
-        self._ping_sent = None
-        self._ping_at = now + self.timeouts.ping_keep_alive_period * (1.0 - 0.1 * self._random())
-        return []
+    def _on_pong(self, message: Pong, now: float) -> None:
+        if self._ping is None or self._ping[0] != message.timestamp:
+            raise RemoteProtocolError("The server sent a PONG that nobody asked for.")
+        seconds = max(0.0, now - self._ping[1])
+        self._ping, self._rtt = None, round(seconds * 1000)
+        period = self.timeouts.ping_keep_alive_period
+        self._ping_at = now + period - self.random.uniform(0.0, period * 0.1)
+        self.emit(ev.RoundTrip(seconds))
+
+    def data_to_send(self, limit: int = 1 << 20) -> list[bytes]:
+        """Give about so many bytes of messages, oldest first; call until it gives none."""
+        found: list[bytes] = []
+        if not self.is_connected:
+            return found
+        found.extend(self._out)
+        self._out.clear()
+        size = sum(map(len, found))
+        busy = True
+        while busy and size < limit:
+            busy = False
+            # One message of each session in turn, so that none starves the others.
+            for session in list(self.sessions.values()):
+                message = session.next_message()
+                if message is not None:
+                    data = encode(message, self.dialect)
+                    found.append(data)
+                    size += len(data)
+                    busy = True
+        return found
+
+    # ---- time
 
     def deadline(self) -> float | None:
-        """Give the time at which :meth:`on_deadline` has something to do, if any."""
-        if not self.is_connected:
-            return None
-        times = [s.resume_at for s in self.sessions.values() if s.resume_at is not None]
-        if self._ping_sent is not None:
-            times.append(self._ping_sent[1] + self.timeouts.pong_keep_alive_timeout)
-        elif self._ping_at is not None:
+        """Give when :meth:`on_deadline` has something to do; None: never."""
+        times = [s.retry_at for s in self.sessions.values()]
+        times += [self._retry_at, self._linger_until]
+        if self._ping is not None:
+            times.append(self._ping[1] + self.timeouts.pong_keep_alive_timeout)
+        else:
             times.append(self._ping_at)
-        return min(times, default=None)
+        return min((t for t in times if t is not None), default=None)
 
-    def on_deadline(self, now: float) -> list[ClientEvent]:
+    def on_deadline(self, now: float) -> None:
         """Do what is due."""
-        if not self.is_connected:
-            return []
+        if self._retry_at is not None and self._retry_at <= now:
+            self._retry_at = None
         for session in list(self.sessions.values()):
-            if session.resume_at is not None and session.resume_at <= now:
-                session.resume_at, session.state = None, C.IDLE
-                self._bind(session, now)
-        if self._ping_sent is not None:
-            if now >= self._ping_sent[1] + self.timeouts.pong_keep_alive_timeout:
-                return [ConnectionProblem(0, "The server does not answer PING.", try_again=True)]
-        elif self._ping_at is not None and now >= self._ping_at:
+            if session.retry_at is not None and session.retry_at <= now:
+                session.resume(now)
+        if self.is_connected:
+            self._keep_alive(now)
+        self.settle(now)
+
+    def _keep_alive(self, now: float) -> None:
+        if self._linger_until is not None and self._linger_until <= now:
+            self._drop("nobody needs it any more", VOLUNTARY, now)
+        elif self._ping is not None:
+            if self._ping[1] + self.timeouts.pong_keep_alive_timeout <= now:
+                self._drop("no PONG came", PONG_TIMEOUT, now)
+        elif self._ping_at is not None and self._ping_at <= now:
             stamp = round(now * 1000)
-            self._ping_sent = (stamp, now)
-            self._put(Ping(stamp, self._rtt))
-        return []
+            self._ping, self._ping_at = (stamp, now), None
+            self._out.append(encode(Ping(stamp, self._rtt), self.dialect))
 
 
-#: Which method takes which message.
-_HANDLERS: Final[dict[type, str]] = {
-    Ident: "_ident",
-    Download: "_download",
-    Mark: "_mark",
-    QueryError: "_query_error",
-    Unbound: "_unbound",
-    JsonError: "_error",
-    LegacyError: "_error",
+#: Messages for the connection itself.
+_OWN: Final[Mapping[type, Callable[[ClientConnection, Any, float], None]]] = {
+    JsonError: ClientConnection._on_error,
+    LegacyError: ClientConnection._on_error,
+    LogMessage: ClientConnection._on_log,
+    Pong: ClientConnection._on_pong,
 }
 
-
-def _policy(code: int, body: dict[str, Any]) -> BackoffPolicy | None:
-    """Take the delays that the server names; a session that it closed without an error waits one second."""
-    if code == 200:
-        return BackoffPolicy(1.0, 1.0, 1.0)
-    if "backoffIntervalSec" not in body:
-        return None
-    first, longest = float(body["backoffIntervalSec"]), float(body.get("backoffMaxDelaySec", 300))
-    return BackoffPolicy(first, longest, float(body.get("backoffMultiplier", 2)))
-
-
-def _connection_problem(message: JsonError | LegacyError) -> ConnectionProblem:
-    if isinstance(message, LegacyError):
-        return ConnectionProblem(message.code, message.message, message.try_again)
-    body = message.body
-    return ConnectionProblem(message.code, str(body.get("message", "")), bool(body.get("tryAgain")), dict(body))
-
-
-def _compensating(session: ClientSession, message: JsonError) -> CompensatingWrites:
-    body = message.body
-    writes = tuple(w for w in body.get("rejectedUpdates", ()) if isinstance(w, dict))
-    server, client = int(body.get("compensatingWriteServerVersion", 0)), int(body.get("rejectedClientVersion", 0))
-    return CompensatingWrites(session, writes, server, client, str(body.get("message", "")))
-
-
-def check_download(session: ClientSession, message: Download) -> None:
-    """Check the version rules of a DOWNLOAD.
-
-    Raises
-    ------
-    RemoteProtocolError
-        Naming the rule that the server broke.
-    """
-    m, last = message, session.received
-    rules = {
-        "the download version is above the latest": m.download_server_version > m.latest_server_version,
-        "the download version went down": m.download_server_version < last.download_server_version,
-        "the latest version went down": m.latest_server_version < last.latest_server_version,
-        "the upload client version went down": m.upload_client_version < last.upload_client_version,
-        "the download client version went down": m.download_client_version < last.download_client_version,
-        "an upload is acknowledged that was never made": m.upload_client_version > session.source.latest_version,
-        "the download client version is above the upload's": m.download_client_version > m.upload_client_version,
-        "the download version is below the upload's": m.download_server_version < m.upload_server_version,
-    }
-    broken = next((rule for rule, is_broken in rules.items() if is_broken), None) or _broken_entry(session, message)
-    if broken:
-        raise RemoteProtocolError(f"The server broke the rules of DOWNLOAD: {broken}.")
-
-
-def _broken_entry(session: ClientSession, message: Download) -> str | None:
-    version, client = 0, 0
-    for entry in message.entries:
-        repeated = session.partition is not None and entry.server_version == version
-        if entry.server_version < version or repeated or entry.server_version > message.download_server_version:
-            return "entry server versions are out of order"
-        if entry.client_version < client or entry.client_version > message.download_client_version:
-            return "entry client versions are out of order"
-        if entry.file_ident < 1 or entry.file_ident == session.file_ident:
-            return "an entry comes from this very file"
-        version, client = entry.server_version, entry.client_version
-    return None
+__all__ = ["LOST", "ClientConnection", "ClientSession", "ConnectionState", "QuerySet", "SessionStart"]

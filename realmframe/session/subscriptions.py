@@ -33,8 +33,6 @@ class Step(StrEnum):
     COMMIT = "commit"
     FIRST_BATCH = "first batch"
     LAST_BATCH = "last batch"
-    CUT = "cut"
-    """The connection was lost in the bootstrap."""
     MARK = "mark"
     QUERY_ERROR = "query error"
     OVERTAKEN = "overtaken"
@@ -44,28 +42,23 @@ class Step(StrEnum):
 TRANSITIONS: Final[Mapping[tuple[State, Step], State]] = {
     (State.UNCOMMITTED, Step.COMMIT): State.PENDING,
     (State.PENDING, Step.FIRST_BATCH): State.BOOTSTRAPPING,
-    (State.PENDING, Step.CUT): State.PENDING,
     (State.PENDING, Step.QUERY_ERROR): State.ERROR,
     (State.PENDING, Step.OVERTAKEN): State.SUPERSEDED,
     (State.BOOTSTRAPPING, Step.FIRST_BATCH): State.BOOTSTRAPPING,
     (State.BOOTSTRAPPING, Step.LAST_BATCH): State.AWAITING_MARK,
-    (State.BOOTSTRAPPING, Step.CUT): State.PENDING,
     (State.BOOTSTRAPPING, Step.QUERY_ERROR): State.ERROR,
     (State.BOOTSTRAPPING, Step.OVERTAKEN): State.SUPERSEDED,
     (State.AWAITING_MARK, Step.MARK): State.COMPLETE,
     # a bootstrap that the server began: the data is applied, the state stays
     (State.AWAITING_MARK, Step.FIRST_BATCH): State.AWAITING_MARK,
     (State.AWAITING_MARK, Step.LAST_BATCH): State.AWAITING_MARK,
-    (State.AWAITING_MARK, Step.CUT): State.AWAITING_MARK,
     (State.AWAITING_MARK, Step.QUERY_ERROR): State.ERROR,
     (State.AWAITING_MARK, Step.OVERTAKEN): State.SUPERSEDED,
     (State.COMPLETE, Step.FIRST_BATCH): State.COMPLETE,
     (State.COMPLETE, Step.LAST_BATCH): State.COMPLETE,
-    (State.COMPLETE, Step.CUT): State.COMPLETE,
     (State.COMPLETE, Step.MARK): State.COMPLETE,
     (State.COMPLETE, Step.OVERTAKEN): State.SUPERSEDED,
     (State.ERROR, Step.QUERY_ERROR): State.ERROR,
-    (State.ERROR, Step.CUT): State.ERROR,
     (State.ERROR, Step.OVERTAKEN): State.SUPERSEDED,
     (State.SUPERSEDED, Step.OVERTAKEN): State.SUPERSEDED,
 }

@@ -1,4 +1,4 @@
-"""The SDK's timers, all settable, in seconds."""
+"""The timers of a client, with the defaults of the SDKs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class SyncTimeouts:
-    """Timers of the sync client; the defaults are the SDK's.
+class Timeouts:
+    """Timers in seconds.
 
     Attributes
     ----------
     connect : float
-        From resolving the host to the answer with the subprotocol.
+        From the first look-up of the host to the agreement on a subprotocol.
     connection_linger : float
-        How long a connection without sessions is kept.
+        How long a connection without sessions stays open.
     ping_keep_alive_period : float
-        Time between two PINGs, less up to 10 % at random.
+        Between two PINGs, less up to a tenth at random; the first comes anywhere within the period.
     pong_keep_alive_timeout : float
-        A PONG that takes longer means that the connection is dead.
+        Without a PONG for so long the connection is dropped.
     fast_reconnect_limit : float
-        After a shorter interruption uploads need not wait for a MARK.
+        A reconnect within this time may upload without waiting for a MARK.
     """
 
     connect: float = 120.0

@@ -1,0 +1,630 @@
+"""One realm's session on a client: what it may say next, and what the server may say to it.
+
+The rules
+---------
+* BIND, then IDENT with the query set in force. Before IDENT everything received earlier has to be integrated.
+* MARK goes before everything else. After a connect nothing is uploaded and no QUERY sent until a MARK was answered and
+  what came before it is integrated, except after a fast reconnect.
+* UPLOAD of everything up to the commit that made the next query set, then its QUERY, then a MARK, then later changes.
+* A DOWNLOAD that raised the server version is acknowledged by an UPLOAD, an empty one if need be.
+* A session that the server failed answers UNBIND; it binds again with the same number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from realmframe.errors import LocalProtocolError, RemoteProtocolError
+from realmframe.session import checks, events as ev
+from realmframe.session.backoff import BackOff, delays_of
+from realmframe.session.progress import Progress, UploadSource, progress_of
+from realmframe.session.rules import (
+    ACTION_RULES,
+    COMPENSATING_WRITE,
+    SCHEMA_VERSION_CHANGED,
+    SESSION_CLOSED,
+    SESSION_CLOSED_DELAY,
+    UNKNOWN_ACTION,
+    error_name,
+)
+from realmframe.session.states import CLIENT, Client, Do
+from realmframe.session.subscriptions import ACTIVE_STATES, PENDING_STATES, State, Step, next_state
+from realmframe.wire import (
+    ERROR_CODES,
+    BatchState,
+    Bind,
+    ClientIdent,
+    ClientJsonError,
+    Download,
+    DownloadEntry,
+    Ident,
+    JsonError,
+    LegacyError,
+    Mark,
+    Message,
+    Query,
+    QueryError,
+    TestCommand,
+    Unbind,
+    Unbound,
+    Upload,
+    UploadEntry,
+)
+
+if TYPE_CHECKING:
+    from realmframe.session.client import ClientConnection
+
+#: An UPLOAD takes no more changesets once it has this many bytes.
+UPLOAD_SOFT_LIMIT: Final = 128 * 1024
+#: And none that would make it larger than this, unless it is the first one.
+UPLOAD_HARD_LIMIT: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySet:
+    """A subscription set as the session knows it.
+
+    Attributes
+    ----------
+    version : int
+    snapshot_version : int
+        The realm's version that it was committed as.
+    query : Mapping
+        Class to query text.
+    state : State
+    """
+
+    version: int = 0
+    snapshot_version: int = 0
+    query: Mapping[str, str] = field(default_factory=dict)
+    state: State = State.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStart:
+    """What a session has to know of its realm when it begins.
+
+    Attributes
+    ----------
+    latest_version : int
+        The realm's newest version.
+    file_ident, salt : int
+        What the server gave it; 0: it will be asked for.
+    progress : Progress
+    queries : tuple of QuerySet
+        Flexible Sync: the set in force and all newer ones. Version 0 is added if none is in force.
+    partition : str or None
+        Partition-based sync: the value as extended JSON text.
+    schema_version : int
+    session_reason : int
+        1 for both sessions of a client reset.
+    migrated_partition : str or None
+        After a migration from partitions: the partition the realm was of.
+    may_upload : bool
+        False for the fresh copy that a client reset downloads: it never sends an UPLOAD.
+    """
+
+    latest_version: int = 0
+    file_ident: int = 0
+    salt: int = 0
+    progress: Progress = field(default_factory=Progress)
+    queries: tuple[QuerySet, ...] = ()
+    partition: str | None = None
+    schema_version: int = 0
+    session_reason: int = 0
+    migrated_partition: str | None = None
+    may_upload: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A DOWNLOAD that the owner has been told of and has not integrated yet."""
+
+    progress: Progress
+    newest_entry: int
+    bootstrap_of: int | None
+
+
+class ClientSession:
+    """One realm on one connection; made by ``ClientConnection.add_session``. See the room's docstring."""
+
+    def __init__(self, connection: ClientConnection, number: int, start: SessionStart, source: UploadSource) -> None:
+        self.number = number
+        self.state = Client.OFFLINE
+        self.is_suspended = False
+        self.file_ident, self.salt = start.file_ident, start.salt
+        self.integrated_progress = start.progress
+        self.latest_version = start.latest_version
+        self.retry_at: float | None = None
+        self._start = start
+        self._source = source
+        self._connection = connection
+        self._emit: Callable[[Any], None] = connection.emit
+        self._sets = {s.version: s for s in start.queries}
+        if not any(s.state in ACTIVE_STATES for s in self._sets.values()):
+            self._sets.setdefault(0, QuerySet())
+        self._back_off = BackOff(connection.delays)
+        self._delay_uploads = True
+        self._target_mark = self._sent_mark = self._got_mark = self._reached_mark = 0
+        self._count_at_mark = self._received_count = self._integrated_count = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._received = start.progress
+        self._cursor = (start.progress.upload_client_version, start.progress.upload_server_version)
+        self._points: deque[tuple[int, int]] = deque([(start.latest_version, start.progress.download_server_version)])
+        self._sent_query = -1
+        self._bootstrap: list[DownloadEntry] = []
+        self._bootstrap_of: int | None = None
+        self._compensating: list[ev.CompensatingWrites] = []
+        self._error: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientSession {self.number} {self.state.name.lower()}>"
+
+    # ---- what the owner may ask and say
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the number is done with."""
+        return self.state is Client.ENDED
+
+    @property
+    def wants_connection(self) -> bool:
+        """Whether a connection would be of use."""
+        return not self.is_suspended and self.state not in (
+            Client.ENDED,
+            Client.UNBINDING,
+            Client.LEAVING,
+            Client.WAIT_UNBOUND,
+        )
+
+    @property
+    def upload_cursor(self) -> int:
+        """The client version up to which everything was sent in this binding."""
+        return self._cursor[0]
+
+    @property
+    def is_upload_complete(self) -> bool:
+        """Whether the server has acknowledged every local change."""
+        acknowledged = self.integrated_progress.upload_client_version
+        return not self._source.changes_after(acknowledged, self.latest_version, 1)
+
+    def local_changes(self, version: int) -> None:
+        """Note that the realm has a new newest version."""
+        self.latest_version = max(self.latest_version, version)
+
+    def new_query_set(self, query_set: QuerySet) -> None:
+        """Take a subscription set that was just committed; its QUERY is sent when its turn comes."""
+        if query_set.version <= max(self._sets):
+            raise LocalProtocolError(f"Query version {query_set.version} is not above {max(self._sets)}.")
+        self._sets[query_set.version] = query_set
+        self.local_changes(query_set.snapshot_version)
+
+    def request_mark(self) -> int:
+        """Ask to be told when everything that the server has now is here; gives the number in MarkReached."""
+        self._target_mark += 1
+        return self._target_mark
+
+    def integrated(self, client_version: int, progress: Progress | None = None) -> None:
+        """Note that the oldest DOWNLOAD told and not yet integrated was committed.
+
+        Parameters
+        ----------
+        client_version : int
+            The realm's newest version afterwards.
+        progress : Progress, optional
+            That of the event.
+
+        Raises
+        ------
+        LocalProtocolError
+            If nothing was waiting to be integrated.
+        """
+        if not self._waiting:
+            raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
+        done = self._waiting.popleft()
+        self._integrated_count += 1
+        before, after = self.integrated_progress, progress or done.progress
+        self.integrated_progress = after
+        if after.upload_client_version > self._cursor[0]:
+            self._cursor = (after.upload_client_version, max(self._cursor[1], after.upload_server_version))
+        self.local_changes(client_version)
+        self._points.append((client_version, after.download_server_version))
+        if after.upload_client_version > before.upload_client_version:
+            self._emit(ev.UploadAcknowledged(self.number, after.upload_client_version))
+        self._tell_compensating(done.newest_entry)
+        if done.bootstrap_of is not None:
+            self._step(done.bootstrap_of, Step.LAST_BATCH)
+        self._back_off.reset()
+        self._check_mark()
+
+    def integration_failed(self, message: str, code: int = 212) -> None:
+        """Note that the oldest DOWNLOAD told could not be integrated: the server is told, and all others are ignored."""
+        if not self._waiting:
+            raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
+        self._waiting.clear()
+        self._drop_bootstrap()
+        self._error = (code, message)
+
+    def unbind(self, now: float) -> None:
+        """End the session; SessionEnded follows when the server has confirmed it."""
+        self._do(Do.END)
+        self.retry_at = None
+        self._drop_bootstrap()
+        self._connection.settle(now)
+
+    def pause(self, now: float) -> None:
+        """End the session for a while; see :meth:`restart`."""
+        self.unbind(now)
+
+    def restart(self, now: float) -> ClientSession:
+        """Begin again, under another number, where this session was left.
+
+        Raises
+        ------
+        LocalProtocolError
+            If it was not ended, or something that it told is not integrated yet.
+        """
+        if self.wants_connection or self._waiting:
+            raise LocalProtocolError(f"Session {self.number} has to be ended and everything integrated first.")
+        start = replace(
+            self._start,
+            latest_version=self.latest_version,
+            file_ident=self.file_ident,
+            salt=self.salt,
+            progress=self.integrated_progress,
+            queries=tuple(self._sets.values()),
+        )
+        return self._connection.add_session(start, self._source, now)
+
+    def resume(self, now: float) -> None:
+        """Bind a suspended session again, with the same number; nothing happens if it is not suspended."""
+        if not self.is_suspended or self.is_ended:
+            return
+        self.is_suspended = False
+        self.retry_at = None
+        self._emit(ev.SessionResumed(self.number))
+        if self.state is Client.SUSPENDED:
+            self._do(Do.RESUME)
+            self._forget_binding()
+        elif self.state is Client.OFFLINE and self._connection.is_connected:
+            self.connected(fast=False)
+        self._connection.settle(now)
+
+    # ---- what the connection says
+
+    def connected(self, *, fast: bool) -> None:
+        """Note that there is a connection."""
+        if self.is_suspended or self.state is not Client.OFFLINE:
+            return
+        self._do(Do.CONNECTED)
+        self._forget_binding()
+        if not fast:
+            self._delay_uploads = True
+        if self._delay_uploads:
+            self._target_mark += 1
+
+    def lost(self) -> None:
+        """Note that there is none any more."""
+        self._do(Do.LOST)
+        self._drop_bootstrap()
+
+    def _forget_binding(self) -> None:
+        self._error = None
+        self._compensating.clear()
+        self._sent_mark = self._got_mark
+
+    def _do(self, what: Do, error: type[LocalProtocolError | RemoteProtocolError] = LocalProtocolError) -> None:
+        after = CLIENT.get((self.state, what))
+        if after is None:
+            raise error(f"{what.name} is illegal in session {self.number}, which is {self.state.name}.")
+        if after is Client.ENDED is not self.state:
+            self._emit(ev.SessionEnded(self.number))
+        self.state = after
+
+    # ---- sending
+
+    def next_message(self) -> Message | None:
+        """Give the next thing to say, if there is one."""
+        handler = _SENDERS.get(self.state)
+        return None if handler is None else handler(self)
+
+    def _send_unbind(self) -> Message:
+        self._do(Do.UNBIND)
+        return Unbind(self.number)
+
+    def _send_bind(self) -> Message:
+        start, dialect = self._start, self._connection.dialect
+        need = self.file_ident == 0
+        self._do(Do.BIND_FOR_IDENT if need else Do.BIND)
+        self._emit(ev.SessionBound(self.number))
+        body: dict[str, Any] | str = start.partition or ""
+        if dialect.flexible:
+            body = {}
+            if start.migrated_partition is not None:
+                body["migratedPartition"] = start.migrated_partition
+            if dialect.has_schema_version:
+                body["schemaVersion"] = start.schema_version
+            if dialect.has_session_reason:
+                body["sessionReason"] = start.session_reason
+        return Bind(self.number, body, need)
+
+    def _send_ident(self) -> Message | None:
+        if self._waiting:
+            return None
+        self._do(Do.IDENT)
+        p = self._received = self.integrated_progress
+        self._cursor = (p.upload_client_version, p.upload_server_version)
+        message = ClientIdent(
+            self.number,
+            self.file_ident,
+            self.salt,
+            p.download_server_version,
+            p.download_client_version,
+            p.latest_server_version,
+            p.latest_salt,
+        )
+        if not self._connection.dialect.flexible:
+            return message
+        active = self._active()
+        self._sent_query = active.version
+        return replace(message, query_version=active.version, query=dict(active.query))
+
+    def _send_active(self) -> Message | None:
+        if self._error is not None:
+            code, text = self._error
+            self._do(Do.CLIENT_ERROR)
+            return ClientJsonError(self.number, code, {"message": text})
+        if self._target_mark > self._sent_mark:
+            self._sent_mark = self._target_mark
+            return Mark(self.number, self._sent_mark)
+        if self._delay_uploads:
+            return None
+        pending = self._next_query()
+        if pending is not None and self._cursor[0] < pending.snapshot_version:
+            message = self._send_upload(pending)
+            if message is not None:
+                return message
+        if pending is not None and self._cursor[0] >= pending.snapshot_version:
+            self._sent_query = pending.version
+            self._target_mark += 1
+            return Query(self.number, pending.version, dict(pending.query))
+        return self._send_upload(None) if pending is None else None
+
+    def _send_upload(self, before: QuerySet | None) -> Message | None:
+        client, server = self._cursor
+        upto = self.latest_version if before is None else min(before.snapshot_version, self.latest_version)
+        owes = before is None and server < self.integrated_progress.download_server_version
+        if upto <= client and not owes:
+            return None
+        entries, last, newest = self._collect(client, upto)
+        reached = max(client, upto if last is None else last)
+        server = max(server, newest, self._server_version_at(reached))
+        self._cursor = (reached, server)
+        if not self._start.may_upload or not (entries or owes):
+            return None
+        locked = self.integrated_progress.download_server_version
+        return Upload(self.number, reached, server, locked, tuple(entries))
+
+    def _collect(self, after: int, upto: int) -> tuple[list[UploadEntry], int | None, int]:
+        """Take changes for one UPLOAD: them, the version it stopped at (None: all), their newest server version."""
+        entries: list[UploadEntry] = []
+        size = newest = 0
+        for change in self._source.changes_after(after, upto, UPLOAD_SOFT_LIMIT):
+            if size >= UPLOAD_SOFT_LIMIT or (entries and size + len(change.changeset) >= UPLOAD_HARD_LIMIT):
+                return entries, entries[-1].client_version, newest
+            size += len(change.changeset)
+            newest = max(newest, change.server_version)
+            entries.append(UploadEntry(change.version, change.server_version, change.timestamp, 0, change.changeset))
+        return entries, entries[-1].client_version if size >= UPLOAD_SOFT_LIMIT else None, newest
+
+    def _server_version_at(self, client_version: int) -> int:
+        """Tell the server version that the realm had integrated in one of its own versions."""
+        while len(self._points) > 1 and self._points[1][0] <= client_version:
+            self._points.popleft()
+        first, server = self._points[0]
+        return server if first <= client_version else 0
+
+    # ---- receiving
+
+    def receive(self, message: Any, now: float) -> None:
+        """Take one message of this session.
+
+        Raises
+        ------
+        RemoteProtocolError
+            If it breaks a rule.
+        """
+        _RECEIVERS[type(message)](self, message, now)
+
+    def _on_ident(self, message: Ident, _now: float) -> None:
+        was = self.state
+        self._do(Do.GIVE_IDENT, RemoteProtocolError)
+        if was is not Client.WAIT_IDENT:
+            return
+        if message.salt == 0:
+            raise RemoteProtocolError("The server gave a file identifier with salt 0.")
+        self.file_ident, self.salt = message.file_ident, message.salt
+        zero = {"download_client_version": 0, "upload_client_version": 0}
+        self.integrated_progress = self.integrated_progress.replace(**zero)
+        self._emit(ev.IdentAssigned(self.number, self.file_ident, self.salt))
+
+    def _on_download(self, message: Download, _now: float) -> None:
+        self._do(Do.DOWNLOAD, RemoteProtocolError)
+        if self.state is not Client.ACTIVE or self._error is not None:
+            return
+        flexible = self._connection.dialect.flexible
+        checks.check_progress(self._received, message, self.latest_version)
+        checks.check_entries(self._received, message, self.file_ident, flexible=flexible)
+        progress = progress_of(message)
+        if flexible and message.batch is not BatchState.STEADY_STATE:
+            self._on_bootstrap(message, progress)
+            return
+        newest = message.entries[-1].server_version if message.entries else 0
+        self._expect(_Waiting(progress, newest, None))
+        rest = message.query_version, message.estimate, message.downloadable_bytes
+        self._emit(ev.DownloadReceived(self.number, message.entries, progress, *rest))
+
+    def _expect(self, waiting: _Waiting) -> None:
+        self._received = waiting.progress
+        self._received_count += 1
+        self._waiting.append(waiting)
+
+    def _on_bootstrap(self, message: Download, progress: Progress) -> None:
+        version = message.query_version
+        if version not in self._sets:
+            raise RemoteProtocolError(f"The server sent a bootstrap of query version {version}, which does not exist.")
+        if self._bootstrap_of != version:
+            self._drop_bootstrap()
+            self._bootstrap_of = version
+            self._step(version, Step.FIRST_BATCH)
+        self._bootstrap.extend(message.entries)
+        last = message.batch is BatchState.LAST_IN_BATCH
+        everything: tuple[DownloadEntry, ...] = ()
+        if last:
+            everything = tuple(self._bootstrap)
+            self._bootstrap, self._bootstrap_of = [], None
+            newest = everything[-1].server_version if everything else 0
+            self._expect(_Waiting(progress, newest, version))
+        batch = message.entries, version, last, progress, message.estimate, everything
+        self._emit(ev.BootstrapBatch(self.number, *batch))
+
+    def _on_mark(self, message: Mark, _now: float) -> None:
+        self._do(Do.MARKED, RemoteProtocolError)
+        if self.state not in (Client.ACTIVE, Client.DEAF):
+            return
+        if not self._got_mark < message.request <= self._sent_mark:
+            raise RemoteProtocolError(f"The server answered MARK {message.request}, which was not asked.")
+        self._got_mark = message.request
+        self._count_at_mark = self._received_count
+        self._check_mark()
+
+    def _check_mark(self) -> None:
+        if self._got_mark in (0, self._reached_mark) or self._got_mark < self._target_mark:
+            return
+        if self._integrated_count < self._count_at_mark or self.state is Client.DEAF or self._error is not None:
+            return
+        self._reached_mark = self._got_mark
+        self._delay_uploads = False
+        active = self._active()
+        if active.state is State.AWAITING_MARK:
+            self._step(active.version, Step.MARK)
+        self._emit(ev.MarkReached(self.number, self._reached_mark))
+
+    def _on_query_error(self, message: QueryError, _now: float) -> None:
+        self._do(Do.QUERY_ERROR, RemoteProtocolError)
+        if self.state not in (Client.ACTIVE, Client.DEAF):
+            return
+        version = message.query_version
+        if version not in self._sets:
+            raise RemoteProtocolError(f"The server refused query version {version}, which does not exist.")
+        self._step(version, Step.QUERY_ERROR, message.message)
+
+    def _on_unbound(self, _message: Unbound, _now: float) -> None:
+        self._do(Do.UNBOUND, RemoteProtocolError)
+
+    def _on_test(self, message: TestCommand, _now: float) -> None:
+        self._do(Do.TEST, RemoteProtocolError)
+        self._emit(ev.TestCommandReceived(self.number, message.request, message.body))
+
+    def _on_error(self, message: JsonError | LegacyError, now: float) -> None:
+        if message.code in ERROR_CODES and message.code < 200:
+            raise RemoteProtocolError(f"The server sent connection error {message.code} to session {self.number}.")
+        body: Mapping[str, Any] = message.body if isinstance(message, JsonError) else {"message": message.message}
+        if message.code == COMPENSATING_WRITE:
+            self._do(Do.SOFT_ERROR, RemoteProtocolError)
+            self._compensating.append(checks.compensating_writes(self.number, body))
+        elif message.code == SCHEMA_VERSION_CHANGED:
+            self._do(Do.SOFT_ERROR, RemoteProtocolError)
+            self._emit(self._describe(message.code, body, try_again=False))
+        else:
+            self._fail(message, body, now)
+
+    def _fail(self, message: JsonError | LegacyError, body: Mapping[str, Any], now: float) -> None:
+        self._do(Do.JSON_ERROR, RemoteProtocolError)
+        if self.state is not Client.FAILING:
+            return
+        again = message.try_again if isinstance(message, LegacyError) else body.get("tryAgain") is True
+        self._drop_bootstrap()
+        self.is_suspended = True
+        event = self._describe(message.code, body, try_again=again)
+        if event.follow_up is ev.FollowUp.RETRY and again:
+            self._back_off.update(message.code, delays_of(body, self._back_off.default))
+            delay = self._back_off.next_delay(self._connection.random)
+            self.retry_at = now + (SESSION_CLOSED_DELAY if message.code == SESSION_CLOSED else delay)
+        self._emit(event)
+
+    def _describe(self, code: int, body: Mapping[str, Any], *, try_again: bool) -> ev.SessionError:
+        action = str(body.get("action", ""))
+        rule = ACTION_RULES.get(action, UNKNOWN_ACTION)
+        follow_up = ev.FollowUp.MIGRATE_SCHEMA if code == SCHEMA_VERSION_CHANGED else rule.follow_up
+        follow_up = ev.FollowUp.STOP if follow_up is ev.FollowUp.RETRY and not try_again else follow_up
+        fatal = follow_up not in (ev.FollowUp.RETRY, ev.FollowUp.REFRESH_USER, ev.FollowUp.REFRESH_LOCATION)
+        texts = error_name(code), action, str(body.get("message", ""))
+        log_url = str(body.get("logURL", ""))
+        return ev.SessionError(self.number, code, *texts, follow_up, fatal, rule.is_reported, log_url, dict(body))
+
+    def stop(self, message: str) -> None:
+        """End all tries after the server broke the protocol; the connection is gone already."""
+        self.is_suspended = True
+        self.retry_at = None
+        stop = ev.FollowUp.STOP
+        name = "SyncProtocolInvariantFailed"
+        self._emit(ev.SessionError(self.number, 0, name, "ProtocolViolation", message, stop, is_fatal=True))
+
+    # ---- query sets
+
+    def _active(self) -> QuerySet:
+        in_force = [s for s in self._sets.values() if s.state in ACTIVE_STATES]
+        return max(in_force, key=lambda s: s.version, default=QuerySet())
+
+    def _next_query(self) -> QuerySet | None:
+        if not self._connection.dialect.flexible:
+            return None
+        found = [s for s in self._sets.values() if s.version > self._sent_query and s.state in PENDING_STATES]
+        return min(found, key=lambda s: s.version, default=None)
+
+    def _step(self, version: int, step: Step, message: str = "") -> None:
+        old = self._sets.get(version)
+        if old is None:  # superseded while its bootstrap was being integrated
+            return
+        state = next_state(old.state, step, version)
+        self._sets[version] = replace(old, state=state)
+        if state is not old.state:
+            self._emit(ev.QueryStateChanged(self.number, version, str(state), message))
+        if step is Step.LAST_BATCH:
+            for overtaken in [v for v in self._sets if v < version]:
+                del self._sets[overtaken]
+                self._emit(ev.QueryStateChanged(self.number, overtaken, str(State.SUPERSEDED)))
+
+    def _drop_bootstrap(self) -> None:
+        if self._bootstrap_of is not None:
+            self._emit(ev.BootstrapDiscarded(self.number, self._bootstrap_of))
+        self._bootstrap, self._bootstrap_of = [], None
+
+    def _tell_compensating(self, newest: int) -> None:
+        for event in [e for e in self._compensating if e.server_version <= newest]:
+            self._compensating.remove(event)
+            self._emit(event)
+
+
+_SENDERS: Final[Mapping[Client, Callable[[ClientSession], Message | None]]] = {
+    Client.BINDING: ClientSession._send_bind,
+    Client.IDENTIFYING: ClientSession._send_ident,
+    Client.ACTIVE: ClientSession._send_active,
+    Client.FAILING: ClientSession._send_unbind,
+    Client.LEAVING: ClientSession._send_unbind,
+    Client.UNBINDING: ClientSession._send_unbind,
+}
+_RECEIVERS: Final[Mapping[type, Callable[[ClientSession, Any, float], None]]] = {
+    Ident: ClientSession._on_ident,
+    Download: ClientSession._on_download,
+    Mark: ClientSession._on_mark,
+    QueryError: ClientSession._on_query_error,
+    JsonError: ClientSession._on_error,
+    LegacyError: ClientSession._on_error,
+    Unbound: ClientSession._on_unbound,
+    TestCommand: ClientSession._on_test,
+}
