@@ -140,7 +140,7 @@ def test_the_time_out_holds_in_every_fault(login: Login, server: Any, fault: str
         assert list(realm["Dog"].name) == ["local"]
         assert realm["Dog"].realm.pending_writes > 0
         realm.abandon()
-    assert took < time_out + 0.05 + 0.15, f"took {took:.3f} s"  # two cores shared with others: the benchmark is exact
+    assert took < time_out + 0.05 + 0.25, f"took {took:.3f} s"  # two cores shared with others: the benchmark is exact
     assert counted == [1]
 
 
