@@ -165,8 +165,8 @@ class Realm:
         if session is None:
             return FrameStatus(self._snapshot.version, synced=False)
         pending = 0 if self._closed else len(store.pending())
-        stale = not session.is_current or self._snapshot.version < store.snapshot.version
-        return FrameStatus(self._snapshot.version, session.as_of, stale, pending)
+        # Commits that the next refresh shows make nothing stale: only sync that is off or behind does.
+        return FrameStatus(self._snapshot.version, session.as_of, not session.is_current, pending)
 
     def need_open(self) -> None:
         """Raise ClosedError if the realm was closed."""
