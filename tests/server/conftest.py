@@ -77,6 +77,7 @@ class RawSession:
     def __init__(self, wire: RawConnection, number: int) -> None:
         self.wire, self.number = wire, number
         self.ident: Ident | None = None
+        self.file = (0, 0)
         self.rules = Rules(0)
         self.downloads: list[Download] = []
         self.marks: set[int] = set()
@@ -160,6 +161,7 @@ class RawConnection:
         """Read until something holds."""
         ends = time.monotonic() + wait
         while not done():
+            assert not [s.errors for s in self.sessions.values() if s.errors] or wait != WAIT
             message = parse_server(self.socket.recv(timeout=max(0.01, ends - time.monotonic())), self.dialect)
             if isinstance(message, Pong):
                 self.pongs.append(message.timestamp)
