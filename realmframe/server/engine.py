@@ -64,11 +64,16 @@ class Connection:
         self.unsent = 0
         self._prepared = 0
         self.is_closed = False
+        #: Whether something waits for room. What is prepared counts uncompressed, so `unsent` alone would not tell.
+        self._is_starved = False
         self._lock = threading.Lock()
 
     def has_room(self) -> bool:
-        """Whether more may be queued."""
-        return not self.is_closed and self.unsent + self._prepared < ROOM
+        """Whether more may be queued; if not, :meth:`written` tells when to ask again."""
+        if not self.is_closed and self.unsent + self._prepared < ROOM:
+            return True
+        self._is_starved = True
+        return False
 
     def send(self, message: Any) -> None:
         """Queue a message in the state machine."""
@@ -99,10 +104,14 @@ class Connection:
         if messages or close is not None:
             self._deliver(messages, close)
 
-    def written(self, size: int) -> None:
-        """Note that bytes have been written (any thread)."""
+    def written(self, size: int) -> bool:
+        """Note that bytes have been written (any thread); tell whether what waits for room may go on."""
         with self._lock:
             self.unsent -= size
+            goes_on = self._is_starved and self.unsent < ROOM // 2
+            if goes_on:
+                self._is_starved = False
+            return goes_on
 
 
 class Engine:

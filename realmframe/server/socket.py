@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from realmframe.server.accounts import Accounts, ApiError
-from realmframe.server.engine import ROOM, Connection, Engine
+from realmframe.server.engine import Connection, Engine
 from realmframe.server.limits import MAX_MESSAGE
 from realmframe.wire import negotiate
 
@@ -104,9 +104,7 @@ class SyncEndpoint:
                     await socket.send_bytes(data)
                 except (WebSocketDisconnect, RuntimeError):
                     return
-                was_full = connection.unsent >= ROOM // 2
-                connection.written(len(data))
-                if was_full and connection.unsent < ROOM // 2:
+                if connection.written(len(data)):
                     self.engine.drained(connection)
             if close is not None:
                 with contextlib.suppress(RuntimeError):

@@ -1,8 +1,9 @@
 """The sessions of one realm: uploads in, shares of every change out, in one order.
 
 A session's outbox is a queue of what its client shall get: changes, bootstraps, answers to MARK, errors. It is filled
-while messages are handled, and emptied by :meth:`Session.pump` after the commit, as far as the connection has room. A
-message carries the progress of the moment when its item was queued, so the version rules of the protocol hold by construction.
+while messages are handled, and emptied by :meth:`Session.pump` after the commit, as far as the connection has room.
+A message carries the progress of the moment when its item was queued, so the version rules of the protocol hold by
+construction.
 """
 
 from __future__ import annotations
