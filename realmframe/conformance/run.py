@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from realmframe.conformance.checks import CHECKS, Line, Mismatch, QueryCheck, format_of
-from realmframe.conformance.vectors import read_lines
+from realmframe.conformance.vectors import read_lines, string_from_json
 from realmframe.errors import RealmError, UsageError
 
 #: Failures shown for each file.
@@ -124,7 +125,7 @@ def _run_file(path: Path) -> list[FileReport]:
 
 def _run_queries(path: Path, lines: list[dict[str, Any]]) -> list[FileReport]:
     named = [{"name": f"line {n} on {line['class']}", **line} for n, line in enumerate(lines, 1)]
-    printed = [line for line in named if "canonical" in line]
+    printed = [line for line in named if "canonical" in line and not _unreadable(line["canonical"])]
     try:
         fixture = _fixture(path)
         checks = {member: QueryCheck(fixture, member) for member in ("query", "canonical")}
@@ -134,6 +135,11 @@ def _run_queries(path: Path, lines: list[dict[str, Any]]) -> list[FileReport]:
     if printed:
         reports.append(_check(f"{path.name}, as printed by the real library", printed, checks["canonical"]))
     return reports
+
+
+def _unreadable(text: str | dict[str, str]) -> bool:
+    """Tell whether the real library printed what its own parser refuses: a negative coordinate without a point."""
+    return re.search(r"\bGeo\w+\(.*-\d+\s*[,\])]", string_from_json(text)) is not None
 
 
 def _fixture(path: Path) -> dict[str, Any]:

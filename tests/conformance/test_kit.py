@@ -15,7 +15,7 @@ import pytest
 
 from realmframe.changes import Changeset
 from realmframe.conformance import main, run
-from realmframe.conformance.checks import Mismatch, check_codec, check_transform, format_of
+from realmframe.conformance.checks import Mismatch, check_codec, check_transform, comparable, format_of
 from realmframe.conformance.states import state_to_instructions
 from realmframe.conformance.vectors import (
     instruction_from_json,
@@ -111,6 +111,53 @@ def test_queries_need_their_fixture(tmp_path: Path) -> None:
     (only,) = run(tmp_path).files
     assert (only.passed, only.total) == (0, 1)
     assert "rql_fixture.json is not beside it" in only.failures[0][1]
+
+
+FIXTURE = {
+    "classes": {
+        "A": {
+            "kind": "toplevel",
+            "pk": {"name": "_id", "type": "Int", "nullable": False},
+            "columns": {"n": {"type": "Int", "nullable": False, "collection": "Single"}},
+            "objects": [
+                {"pk": {"t": "Int", "v": str(key)}, "fields": {"n": {"t": "Int", "v": str(key % 2)}}}
+                for key in (7, 4, 9)
+            ],
+        }
+    }
+}
+SEVEN, FOUR, NINE = ({"t": "Int", "v": str(key)} for key in (7, 4, 9))
+QUERIES = [
+    {"class": "A", "query": "n == $0", "args": [{"t": "Int", "v": "1"}], "pks": [SEVEN, NINE], "canonical": "n == 1"},
+    {"class": "A", "query": "n IN $0", "args": [[{"t": "Int", "v": "0"}]], "pks": [FOUR], "canonical": "n == 0"},
+    {"class": "A", "query": {"bytes": "ff203d3d2035"}, "args": [], "error_kind": "syntax", "error": "bad"},
+    {"class": "A", "query": "n ==", "args": [], "error_kind": "syntax", "error": "bad"},
+]
+
+
+def test_queries(tmp_path: Path) -> None:
+    """Queries pass by their keys in order or by being refused, also what is no UTF-8; as written and printed."""
+    (tmp_path / "q_fixture.json").write_text(json.dumps(FIXTURE))
+    write(tmp_path / "q.jsonl", QUERIES)
+    report = run(tmp_path)
+    assert report, str(report)
+    assert [(f.passed, f.total) for f in report.files] == [(4, 4), (2, 2)]
+    wrong = [{**QUERIES[0], "pks": [NINE, SEVEN]}, {**QUERIES[0], "error": "bad"}, {**QUERIES[3], "pks": [], "x": 1}]
+    wrong[2].pop("error")
+    write(tmp_path / "q.jsonl", wrong)
+    assert run(tmp_path).files[0].passed == 0
+
+
+def test_dangling_links_do_not_disturb_the_order_of_sets() -> None:
+    """Only one of the states compared marks what dangles; sets are the same either way."""
+    links = [{"t": "Link", "table": "U", "pk": {"t": "String", "v": key}} for key in "ab"]
+    states = []
+    for marked in ([links[0], {**links[1], "dangling": True}], [{**links[0]}, {**links[1]}][::-1]):
+        objects = [{"pk": {"t": "Int", "v": "1"}, "fields": {"s": {"t": "Set", "v": marked}}}]
+        one = {"pk": {"t": "String", "v": "a"}, "fields": {}}
+        states.append(comparable({"T": {"objects": objects}, "U": {"objects": [one]}}))
+    assert states[0] == states[1]
+    assert states[0]["T"]["objects"][0]["fields"]["s"]["v"][1]["dangling"] is True
 
 
 TRANSFORMS = list(read_lines(VECTORS / "transform.jsonl.gz"))
