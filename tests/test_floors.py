@@ -51,7 +51,7 @@ ROOMS_OF = {
     "pandas": {"frames"},
     "sqlalchemy": {"server"},
     "starlette": {"server"},
-    "uvicorn": {"server"},
+    "uvicorn": {"server", "testing"},
     "argon2": {"server"},
     "joserfc": {"server"},
     "IPython": {"jupyter"},
