@@ -12,7 +12,10 @@ from realmframe.wire import Download, primary_key_from_text
 
 
 def check_progress(
-    before: Progress, new: Download | Progress, newest_client_version: int, error: type[ProtocolError] = RemoteProtocolError
+    before: Progress,
+    new: Download | Progress,
+    newest_client_version: int,
+    error: type[ProtocolError] = RemoteProtocolError,
 ) -> None:
     """Check a DOWNLOAD's numbers against those before it.
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.errors import LocalProtocolError, RemoteProtocolError
-from realmframe.session import checks, events as ev
+from realmframe.session import checks
+from realmframe.session import events as ev
 from realmframe.session.backoff import BackOff, delays_of
 from realmframe.session.progress import Progress, UploadSource, progress_of
 from realmframe.session.rules import (
