@@ -205,10 +205,14 @@ def primary_key_from_text(text: str) -> Key:
         If it is something else.
     """
     raw = base64.b64decode(text, validate=True)
+    if not raw:
+        raise ValueError("an object key of no bytes")
     kind, rest = raw[0], raw[1:]
     if kind == PayloadType.NULL:
         return None
     if kind == PayloadType.OBJECT_ID:
+        if len(rest) != 12:
+            raise ValueError("an ObjectId that has not 12 bytes")
         return ObjectId(rest)
     if kind == PayloadType.UUID:
         return uuid.UUID(bytes=rest)
@@ -216,6 +220,8 @@ def primary_key_from_text(text: str) -> Key:
     if kind == PayloadType.INT:
         return number
     if kind == PayloadType.STRING:
+        if number != len(rest) - used:
+            raise ValueError("a string key whose size is wrong")
         return rest[used : used + number].decode("utf-8", "surrogateescape")
     raise ValueError("an object key of an unknown type")
 
