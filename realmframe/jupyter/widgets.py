@@ -117,7 +117,7 @@ class SubscriptionPanel(w.VBox):
         old = list(self._rows.children)
         self._rows.children = [self._row(row) for row in rows] or [w.HTML("<i>no subscriptions</i>")]
         for child in old:
-            child.close_all() if hasattr(child, "close_all_children") else _close_tree(child)
+            _close_tree(child)
 
     def _row(self, row: SubscriptionRow) -> w.HBox:
         colour = _COLOURS.get(row.state, "#b26a00")
