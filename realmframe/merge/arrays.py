@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from realmframe.changes import instructions as i
 from realmframe.errors import MergeError
-from realmframe.merge.rules import _RANGE, _SIZES, Rule, _need, container_is_above, is_above, same_container
+from realmframe.merge.rules import RANGE, SIZES, Rule, container_is_above, has_path, is_above, need, same_container
 from realmframe.merge.work import Node
-
-
-def _has_path(one: Any) -> bool:
-    return hasattr(one, "path")
 
 
 def _indexed_update(right: Node) -> None:
@@ -24,10 +20,10 @@ def _insert_and_update(left: Node, right: Node) -> None:
     if not same_container(a, b):
         return
     _indexed_update(right)
-    _need(a.prior_size == b.prior_size, left, _SIZES)
-    _need(left.index <= a.prior_size, left, _RANGE)
-    _need(right.index < b.prior_size, right, _RANGE)
-    right.set(prior_size=b.prior_size + 1)
+    need(a.prior_size == b.prior_size, left, SIZES)
+    need(left.index <= a.prior_size, left, RANGE)
+    need(right.index < b.prior_size, right, RANGE)
+    right.set_size(b.prior_size + 1)
     if right.index >= left.index:
         right.index += 1
 
@@ -48,8 +44,8 @@ def _move_and_update(left: Node, right: Node) -> None:
     if not same_container(a, b):
         return
     _indexed_update(right)
-    _need(left.index < a.prior_size, left, _RANGE)
-    _need(right.index < b.prior_size, right, _RANGE)
+    need(left.index < a.prior_size, left, RANGE)
+    need(right.index < b.prior_size, right, RANGE)
     right.index = _get_past_move(right.index, left.index, a.ndx_2)
 
 
@@ -58,10 +54,10 @@ def _erase_and_update(left: Node, right: Node) -> None:
     if not same_container(a, b):
         return
     _indexed_update(right)
-    _need(a.prior_size == b.prior_size, left, _SIZES)
-    _need(left.index < a.prior_size, left, _RANGE)
-    _need(right.index < b.prior_size, right, _RANGE)
-    right.set(prior_size=b.prior_size - 1)
+    need(a.prior_size == b.prior_size, left, SIZES)
+    need(left.index < a.prior_size, left, RANGE)
+    need(right.index < b.prior_size, right, RANGE)
+    right.set_size(b.prior_size - 1)
     if left.index == right.index:
         right.discard()
     elif right.index > left.index:
@@ -72,9 +68,9 @@ def _inserts(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    _need(a.prior_size == b.prior_size, right, _SIZES)
-    left.set(prior_size=a.prior_size + 1)
-    right.set(prior_size=b.prior_size + 1)
+    need(a.prior_size == b.prior_size, right, SIZES)
+    left.set_size(a.prior_size + 1)
+    right.set_size(b.prior_size + 1)
     if left.index > right.index or (left.index == right.index and not left.stamp < right.stamp):
         left.index += 1
     else:
@@ -85,13 +81,13 @@ def _move_and_insert(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    left.set(prior_size=a.prior_size + 1)
+    left.set_size(a.prior_size + 1)
     if right.index > left.index:
         right.index -= 1
     else:
         left.index += 1
     if right.index < a.ndx_2 or (right.index == a.ndx_2 and left.stamp < right.stamp):
-        left.set(ndx_2=a.ndx_2 + 1)
+        left.set_end(a.ndx_2 + 1)
     else:
         right.index += 1
 
@@ -100,11 +96,11 @@ def _erase_and_insert(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    _need(a.prior_size == b.prior_size, left, _SIZES)
-    _need(left.index < a.prior_size, left, _RANGE)
-    _need(right.index <= b.prior_size, left, _RANGE)
-    left.set(prior_size=a.prior_size + 1)
-    right.set(prior_size=b.prior_size - 1)
+    need(a.prior_size == b.prior_size, left, SIZES)
+    need(left.index < a.prior_size, left, RANGE)
+    need(right.index <= b.prior_size, left, RANGE)
+    left.set_size(a.prior_size + 1)
+    right.set_size(b.prior_size - 1)
     if right.index <= left.index:
         left.index += 1
     else:
@@ -115,9 +111,9 @@ def _moves(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    _need(a.prior_size == b.prior_size, left, _SIZES)
+    need(a.prior_size == b.prior_size, left, SIZES)
     for node in (left, right):
-        _need(node.index < node.one.prior_size and node.one.ndx_2 < node.one.prior_size, node, _RANGE)
+        need(node.index < node.one.prior_size and node.one.ndx_2 < node.one.prior_size, node, RANGE)
     if left.index == right.index:
         _moves_of_one(left, right)
         return
@@ -127,18 +123,18 @@ def _moves(left: Node, right: Node) -> None:
         left.index -= 1
     # One side's insertion against the other's removal.
     if a.ndx_2 > right.index:
-        left.set(ndx_2=a.ndx_2 - 1)
+        left.set_end(a.ndx_2 - 1)
     else:
         right.index += 1
     if left.index < b.ndx_2:
-        right.set(ndx_2=b.ndx_2 - 1)
+        right.set_end(b.ndx_2 - 1)
     else:
         left.index += 1
     # Insertion against insertion: in order of time.
     if a.ndx_2 < b.ndx_2 or (a.ndx_2 == b.ndx_2 and left.stamp < right.stamp):
-        right.set(ndx_2=b.ndx_2 + 1)
+        right.set_end(b.ndx_2 + 1)
     else:
-        left.set(ndx_2=a.ndx_2 + 1)
+        left.set_end(a.ndx_2 + 1)
     for node in (left, right):
         if node.index == node.one.ndx_2:
             node.discard()
@@ -157,10 +153,10 @@ def _erase_and_move(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    _need(a.prior_size == b.prior_size, left, _SIZES)
-    _need(left.index < a.prior_size, left, _RANGE)
-    _need(right.index < b.prior_size, right, _RANGE)
-    right.set(prior_size=b.prior_size - 1)
+    need(a.prior_size == b.prior_size, left, SIZES)
+    need(left.index < a.prior_size, left, RANGE)
+    need(right.index < b.prior_size, right, RANGE)
+    right.set_size(b.prior_size - 1)
     if left.index == right.index:
         left.index = b.ndx_2
         right.discard()
@@ -172,7 +168,7 @@ def _erase_and_move(left: Node, right: Node) -> None:
     if left.index >= b.ndx_2:
         left.index += 1
     else:
-        right.set(ndx_2=b.ndx_2 - 1)
+        right.set_end(b.ndx_2 - 1)
     if right.index == b.ndx_2:
         right.discard()
 
@@ -181,11 +177,11 @@ def _array_erases(left: Node, right: Node) -> None:
     a, b = left.one, right.one
     if not same_container(a, b):
         return
-    _need(a.prior_size == b.prior_size, left, _SIZES)
-    _need(left.index < a.prior_size, left, _RANGE)
-    _need(right.index < b.prior_size, right, _RANGE)
-    left.set(prior_size=a.prior_size - 1)
-    right.set(prior_size=b.prior_size - 1)
+    need(a.prior_size == b.prior_size, left, SIZES)
+    need(left.index < a.prior_size, left, RANGE)
+    need(right.index < b.prior_size, right, RANGE)
+    left.set_size(a.prior_size - 1)
+    right.set_size(b.prior_size - 1)
     if left.index > right.index:
         left.index -= 1
     elif left.index < right.index:
@@ -208,21 +204,21 @@ def _step_below(outer: Node, inner: Node) -> tuple[int, int]:
 
 
 def _below_insert(outer: Node, inner: Node) -> None:
-    if _has_path(inner.one) and container_is_above(outer.one, inner.one):
+    if has_path(inner.one) and container_is_above(outer.one, inner.one):
         at, step = _step_below(outer, inner)
         if step >= outer.index:
             inner.set_step(at, step + 1)
 
 
 def _below_move(outer: Node, inner: Node) -> None:
-    if _has_path(inner.one) and container_is_above(outer.one, inner.one):
+    if has_path(inner.one) and container_is_above(outer.one, inner.one):
         # The real engine shifts the move itself here, not the deeper path; both ends of a session must agree.
         _, step = _step_below(outer, inner)
         outer.index = _get_past_move(outer.index, step, outer.one.ndx_2)
 
 
 def _below_erase(outer: Node, inner: Node) -> None:
-    if not _has_path(inner.one):
+    if not has_path(inner.one):
         return
     if is_above(outer.one, inner.one):
         inner.discard()

@@ -1,14 +1,26 @@
-"""Which rows of two sides can conflict at all, found in columns."""
+"""Which rows of two sides can conflict at all, found in columns.
+
+Everything is compared by 64-bit hashes of content, so that the string tables of the changesets need not agree. Two
+things with one hash only cost time: the rules compare the real thing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from realmframe.changes import Changeset
 from realmframe.changes.jit import kernel
+from realmframe.model import PayloadType
+
+_ERASE_TABLE, _ERASE_OBJECT, _ADD_COLUMN = 1, 3, 6
+_IS_SCHEMA = np.isin(np.arange(256), (0, 1, 6, 7))
+_IS_DESTRUCTIVE = np.isin(np.arange(256), (1, 7))
+_HAS_PATH = np.isin(np.arange(256), (4, 5, 8, 9, 10, 11, 12, 13))
+_LINK = int(PayloadType.LINK)
 
 
 @kernel
@@ -30,54 +42,126 @@ def _string_hashes(heap: Any, start: Any, size: Any, out: Any) -> None:
 
 
 @kernel
-def _object_hashes(table: Any, kind: Any, high: Any, low: Any, strings: Any, out: Any) -> None:
+def _row_hashes(
+    table: Any, name: Any, kind: Any, high: Any, low: Any, strings: Any, of_object: Any, of_field: Any
+) -> None:
     for r in range(len(table)):
         key = np.uint64(low[r])
         if kind[r] == 3:
             key = strings[low[r]]
         key = _mix(key, np.uint64(high[r]))
-        out[r] = _mix(strings[table[r]], key + np.uint64(np.int64(kind[r]) + 8))
+        h = _mix(strings[table[r]], key + np.uint64(np.int64(kind[r]) + 8))
+        of_object[r] = h
+        of_field[r] = _mix(h, strings[name[r]]) if name[r] >= 0 else h
 
 
-def _hashes(changeset: Changeset) -> Any:
-    """Hash the object of each row: equal objects have equal hashes."""
-    strings = np.empty(len(changeset.string_start), np.uint64)
-    _string_hashes(changeset.heap, changeset.string_start, changeset.string_len, strings)
-    out = np.empty(len(changeset), np.uint64)
-    c = changeset
-    _object_hashes(c.table, c.key_type, c.key_hi, c.key_lo, strings, out)
-    return out
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The rows of one side, its changesets end to end, as what they are about."""
+
+    op: Any
+    of_class: Any
+    of_object: Any
+    of_field: Any
+    #: The class that an AddColumn links to; 0 elsewhere.
+    of_target: Any
+
+    @classmethod
+    def of(cls, side: Sequence[Changeset]) -> _Rows:
+        parts = [_hashes(c) for c in side]
+        return parts[0] if len(parts) == 1 else cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def __iter__(self) -> Any:
+        return iter((self.op, self.of_class, self.of_object, self.of_field, self.of_target))
 
 
-def _schema_rows(changeset: Changeset) -> Any:
-    op = changeset.op
-    return (op == 0) | (op == 1) | (op == 6) | (op == 7)
+def _hashes(c: Changeset) -> _Rows:
+    strings = np.empty(len(c.string_start), np.uint64)
+    _string_hashes(c.heap, c.string_start, c.string_len, strings)
+    of_object, of_field = np.empty(len(c), np.uint64), np.empty(len(c), np.uint64)
+    _row_hashes(c.table, c.field, c.key_type, c.key_hi, c.key_lo, strings, of_object, of_field)
+    of_target = np.zeros(len(c), np.uint64)
+    linking = np.flatnonzero((c.op == _ADD_COLUMN) & (c.value_type == _LINK))
+    of_target[linking] = strings[c.link_table[linking]]
+    of_class = strings[c.table] if len(c) else np.empty(0, np.uint64)
+    return _Rows(c.op, of_class, of_object, of_field, of_target)
+
+
+def _shared(one: Any, other: Any) -> tuple[Any, Any]:
+    """Give the places in each of two arrays of hashes whose value the other array has too.
+
+    A bitmap of the low bits leaves few of those that are in one array only; sorting is for the rest.
+    """
+    nothing = np.empty(0, np.int64)
+    if not len(one) or not len(other):
+        return nothing, nothing
+    mask = np.uint64((1 << (8 * max(len(one), len(other))).bit_length()) - 1)
+    low = one & mask, other & mask
+    places = []
+    for mine, its in (low, low[::-1]):
+        seen = np.zeros(int(mask) + 1, np.bool_)
+        seen[its] = True
+        places.append(np.flatnonzero(seen[mine]))
+    if not len(places[0]) or not len(places[1]):
+        return nothing, nothing
+    left, right = one[places[0]], other[places[1]]
+    return places[0][np.isin(left, right)], places[1][np.isin(right, left)]
+
+
+def _join_objects(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -> None:
+    """Mark what meets on a field, and erased objects with everything that the other side does to them."""
+    fields = [np.flatnonzero(_HAS_PATH[side.op]) for side in (left, right)]
+    found = _shared(left.of_field[fields[0]], right.of_field[fields[1]])
+    for side in (0, 1):
+        mark(side, fields[side][found[side]])
+    for side, (mine, its) in enumerate(((left, right), (right, left))):
+        erases = np.flatnonzero(mine.op == _ERASE_OBJECT)
+        if len(erases):
+            theirs = np.flatnonzero(~_IS_SCHEMA[its.op])
+            ours, hit = _shared(mine.of_object[erases], its.of_object[theirs])
+            mark(side, erases[ours])
+            mark(1 - side, theirs[hit])
+
+
+def _join_schema(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -> None:
+    """Mark the schema, and what the other side does to classes that are erased or lose a property."""
+    rows = [np.flatnonzero(_IS_SCHEMA[side.op]) for side in (left, right)]
+    for side, (mine, its) in enumerate(((left, right), (right, left))):
+        if not len(rows[side]):
+            continue
+        if len(rows[1 - side]):
+            mark(side, rows[side])
+        breaking = rows[side][_IS_DESTRUCTIVE[mine.op[rows[side]]]]
+        if not len(breaking):
+            continue
+        mark(side, breaking)
+        classes = mine.of_class[breaking]
+        erased = mine.of_class[breaking[mine.op[breaking] == _ERASE_TABLE]]
+        # A property that links to an erased class is erased with it: its class is concerned too.
+        linking = np.flatnonzero((its.of_target != 0) & np.isin(its.of_target, erased))
+        mark(1 - side, np.flatnonzero(np.isin(its.of_class, np.concatenate([classes, its.of_class[linking]]))))
 
 
 def common_rows(left: Sequence[Changeset], right: Sequence[Changeset]) -> tuple[list[Any], list[Any]] | None:
     """Give the rows of each changeset that may conflict with the other side; None if there are none.
 
-    With an EraseTable or EraseColumn on either side that is every row; else the rows on objects that both sides touch,
-    and all AddTable and AddColumn.
+    Those are: instructions on one field of one object; EraseObject, and what the other side does to the object; the
+    schema, if both sides change it; EraseTable and EraseColumn, and what the other side does to the class.
     """
-    sides = (left, right)
     if not any(len(c) for c in left) or not any(len(c) for c in right):
         return None
-    schema = [[_schema_rows(c) for c in side] for side in sides]
-    if any(((c.op == 1) | (c.op == 7)).any() for side in sides for c in side):
-        found = [[np.arange(len(c)) for c in side] for side in sides]
-        return found[0], found[1]
-    hashes = [[_hashes(c) for c in side] for side in sides]
-    touched = [
-        np.unique(np.concatenate([h[~s] for h, s in zip(side, marks, strict=True)]))
-        for side, marks in zip(hashes, schema, strict=True)
-    ]
-    both = np.intersect1d(touched[0], touched[1], assume_unique=True)
-    with_schema = all(any(s.any() for s in marks) for marks in schema)
-    rows = [
-        [np.flatnonzero((s & with_schema) | (~s & np.isin(h, both))) for h, s in zip(side, marks, strict=True)]
-        for side, marks in zip(hashes, schema, strict=True)
-    ]
-    if not any(len(r) for r in rows[0]) or not any(len(r) for r in rows[1]):
+    sides = _Rows.of(left), _Rows.of(right)
+    marks: list[Any] = [np.zeros(len(side.op), np.bool_) for side in sides]
+
+    def mark(side: int, rows: Any) -> None:
+        marks[side][rows] = True
+
+    _join_objects(*sides, mark)
+    _join_schema(*sides, mark)
+    if not marks[0].any() or not marks[1].any():
         return None
-    return rows[0], rows[1]
+    found: list[list[Any]] = []
+    for side, marked in zip((left, right), marks, strict=True):
+        ends = np.cumsum([len(c) for c in side])[:-1]
+        found.append([np.flatnonzero(part) for part in np.split(marked, ends)])
+    return found[0], found[1]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from realmframe.changes import instructions as i
 from realmframe.errors import MergeError
 from realmframe.merge.work import Node
-from realmframe.model import Collection, Link, Marker
+from realmframe.model import Collection, Decimal128, Link, Marker
 
 Rule = Callable[[Node, Node], None]
 
@@ -22,53 +22,56 @@ Rule = Callable[[Node, Node], None]
 
 def same_object(a: Any, b: Any) -> bool:
     """Whether two instructions are on one object."""
-    return a.table == b.table and type(a.pk) is type(b.pk) and a.pk == b.pk
+    return bool(a.table == b.table and a.pk == b.pk)
 
 
 def same_field(a: Any, b: Any) -> bool:
     """Whether two instructions with paths begin at one field."""
-    return a.field == b.field and same_object(a, b)
-
-
-def _same_steps(a: Any, b: Any) -> bool:
-    return len(a) == len(b) and all(type(x) is type(y) and x == y for x, y in zip(a, b, strict=True))
+    return bool(a.field == b.field and a.table == b.table and a.pk == b.pk)
 
 
 def same_path(a: Any, b: Any) -> bool:
     """Whether two instructions are at one place."""
-    return same_field(a, b) and _same_steps(a.path, b.path)
+    return bool(a.path == b.path) and same_field(a, b)
 
 
 def same_container(a: Any, b: Any) -> bool:
     """Whether two instructions are in one collection."""
-    return len(a.path) == len(b.path) and same_field(a, b) and _same_steps(a.path[:-1], b.path[:-1])
+    return len(a.path) == len(b.path) and bool(a.path[:-1] == b.path[:-1]) and same_field(a, b)
 
 
 def is_above(outer: Any, inner: Any) -> bool:
     """Whether one place is strictly above another."""
     size = len(outer.path)
-    return size < len(inner.path) and same_field(outer, inner) and _same_steps(outer.path, inner.path[:size])
+    return size < len(inner.path) and bool(outer.path == inner.path[:size]) and same_field(outer, inner)
 
 
 def container_is_above(outer: Any, inner: Any) -> bool:
     """Whether the collection that an instruction is in is on the way to another place."""
     size = len(outer.path)
-    if not 0 < size < len(inner.path) or not same_field(outer, inner):
-        return False
-    return _same_steps(outer.path[:-1], inner.path[: size - 1])
+    return 0 < size < len(inner.path) and bool(outer.path[:-1] == inner.path[: size - 1]) and same_field(outer, inner)
 
 
 def same_value(a: Any, b: Any) -> bool:
     """Whether two values are of one type and equal."""
     if isinstance(a, Link) and isinstance(b, Link):
         return a.table == b.table and type(a.key) is type(b.key) and a.key == b.key
-    if type(a).__name__ == "Decimal128" and type(b).__name__ == "Decimal128":
-        left, right = a.to_decimal(), b.to_decimal()
-        return bool(left == right) or (left.is_nan() and right.is_nan())
+    if isinstance(a, Decimal128) and isinstance(b, Decimal128):
+        return a == b or bool(a.to_decimal() == b.to_decimal())
     return type(a) is type(b) and bool(a == b)
 
 
-def _has_path(one: Any) -> bool:
+def value_mark(value: Any) -> tuple[Any, ...]:
+    """Give what is equal for equal values, to find them by (rarely also for others)."""
+    if isinstance(value, Link):
+        return Link, value.table, type(value.key), value.key
+    if isinstance(value, Decimal128):
+        return (Decimal128, value) if value.is_nan else (Decimal128, value.to_decimal())
+    return type(value), value
+
+
+def has_path(one: Any) -> bool:
+    """Whether an instruction is on a field of an object."""
     return hasattr(one, "path")
 
 
@@ -76,14 +79,15 @@ def _discard_earlier(left: Node, right: Node) -> None:
     (left if left.stamp < right.stamp else right).discard()
 
 
-def _need(holds: bool, node: Node, what: str) -> None:
+def need(holds: bool, node: Node, what: str) -> None:
+    """Refuse to merge unless something holds."""
     if not holds:
         one = node.one
         raise MergeError(f"{type(one).__name__} on {one.table}.{one.field} cannot be merged: {what}.")
 
 
-_SIZES: Final = "the two sides disagree about the size of a list"
-_RANGE: Final = "an index is outside its list"
+SIZES: Final = "the two sides disagree about the size of a list"
+RANGE: Final = "an index is outside its list"
 
 
 # ---------------------------------------------------------------------------------------------- schema
@@ -162,7 +166,7 @@ def _erases(left: Node, right: Node) -> None:
 
 
 def _below_erase_object(outer: Node, inner: Node) -> None:
-    if _has_path(inner.one) and same_object(outer.one, inner.one):
+    if has_path(inner.one) and same_object(outer.one, inner.one):
         inner.discard()
 
 
@@ -175,7 +179,7 @@ def _indexed(one: i.Update) -> bool:
 
 def _below_update(outer: Node, inner: Node) -> None:
     value = outer.one.value
-    if value is Marker.OBJECT_VALUE or not _has_path(inner.one) or not is_above(outer.one, inner.one):
+    if value is Marker.OBJECT_VALUE or not has_path(inner.one) or not is_above(outer.one, inner.one):
         return
     step = inner.one.path[len(outer.one.path)]
     if (value is Marker.LIST and isinstance(step, int)) or (value is Marker.DICTIONARY and isinstance(step, str)):
@@ -188,7 +192,7 @@ def _updates(left: Node, right: Node) -> None:
     if not same_path(a, b):
         return
     if _indexed(a):
-        _need(a.prior_size == b.prior_size, left, _SIZES)
+        need(a.prior_size == b.prior_size, left, SIZES)
     if (a.value is Marker.OBJECT_VALUE) != (b.value is Marker.OBJECT_VALUE):
         (left if a.value is Marker.OBJECT_VALUE else right).discard()
         return
@@ -213,7 +217,7 @@ def _add_and_update(left: Node, right: Node) -> None:
     elif isinstance(b.value, bool) or not isinstance(b.value, int):
         left.discard()
     else:
-        right.set(value=(b.value + a.value + (1 << 63)) % (1 << 64) - (1 << 63))
+        right.set_value((b.value + a.value + (1 << 63)) % (1 << 64) - (1 << 63))
 
 
 def _erase_column_and_update(left: Node, right: Node) -> None:
@@ -231,7 +235,7 @@ def _clear_and_update(left: Node, right: Node) -> None:
 
 
 def _discard_inner_above(outer: Node, inner: Node) -> None:
-    if _has_path(inner.one) and is_above(outer.one, inner.one):
+    if has_path(inner.one) and is_above(outer.one, inner.one):
         inner.discard()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +11,8 @@ from realmframe.changes import Changeset, Instruction
 from realmframe.changes import instructions as i
 from realmframe.model import Link
 
+_U32: Final = (1 << 32) - 1
+
 #: When an instruction's changeset was made, and where: the order in which "later" is meant.
 Stamp = tuple[int, int]
 
@@ -19,7 +20,7 @@ _TABLE_LEVEL: Final = (i.AddTable, i.EraseTable)
 _SECOND_LEVEL: Final = (i.AddColumn, i.EraseColumn, i.CreateObject, i.EraseObject)
 
 
-def level(one: Instruction) -> int:
+def _level(one: Instruction) -> int:
     """Give how deep an instruction reaches: class, property or object, field, and what is below a field."""
     if isinstance(one, _TABLE_LEVEL):
         return 1
@@ -51,6 +52,11 @@ class Node:
     discarded: bool = False
     changed: bool = False
     before: list[Node] = field(default_factory=list)
+    #: How deep the instruction reaches. Rules change steps of a path, never their number.
+    level: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.level = _level(self.one)
 
     @property
     def index(self) -> int:
@@ -60,20 +66,29 @@ class Node:
 
     @index.setter
     def index(self, value: int) -> None:
-        self.set(path=(*self.one.path[:-1], value))
-
-    def set(self, **values: Any) -> None:
-        """Change members of the instruction."""
-        for name, value in values.items():
-            if getattr(self.one, name) != value:
-                setattr(self.one, name, value)
-                self.changed = True
+        self.set_step(-1, value)
 
     def set_step(self, at: int, value: int) -> None:
         """Change one step of the path."""
         path = list(self.one.path)
-        path[at] = value
-        self.set(path=tuple(path))
+        path[at] = value & _U32
+        self.one.path = tuple(path)
+        self.changed = True
+
+    def set_size(self, value: int) -> None:
+        """Change how long the list was before."""
+        self.one.prior_size = value & _U32
+        self.changed = True
+
+    def set_end(self, value: int) -> None:
+        """Change where a move goes."""
+        self.one.ndx_2 = value & _U32
+        self.changed = True
+
+    def set_value(self, value: Any) -> None:
+        """Change the value."""
+        self.one.value = value
+        self.changed = True
 
     def discard(self) -> None:
         """Drop the instruction: it meets nothing any more."""
@@ -108,25 +123,40 @@ class SourceRow:
 
 
 class Storage:
-    """Where strings lie in the storage that the real engine fills while it decodes, in order of appearance."""
+    """Where strings lie in the storage that the real engine fills while it decodes, in order of appearance.
+
+    A heap with nothing but strings in it was not decoded: its changeset is taken as it will be encoded, the string
+    table first.
+    """
 
     def __init__(self, changeset: Changeset) -> None:
         self.changeset = changeset
-        self._starts: Any = None
         self._offsets: Any = None
 
     def place(self, row: int) -> tuple[int, int]:
         """Give offset and length of a row's text."""
         c = self.changeset
-        if self._starts is None:
-            inline = (c.value_type == 3) | (c.value_type == 4)
-            starts = np.concatenate([c.string_start, c.value_hi[inline]])
-            sizes = np.concatenate([c.string_len, c.value_lo[inline]])
-            order = np.argsort(starts, kind="stable")
-            self._starts = starts[order]
-            self._offsets = np.concatenate([[0], np.cumsum(sizes[order])])
-        at = int(np.searchsorted(self._starts, c.value_hi[row], "right")) - 1
-        return int(self._offsets[at]), int(c.value_lo[row])
+        if self._offsets is None:
+            self._offsets = _inline_offsets(c)
+        return int(self._offsets[row]), int(c.value_lo[row])
+
+
+def _inline_offsets(c: Changeset) -> Any:
+    """Give the offset of each row's text (of rows without text: nothing to rely on)."""
+    offsets = np.zeros(len(c), np.int64)
+    inline = np.flatnonzero(((c.value_type == 3) | (c.value_type == 4)) & (c.op > 1) & (c.op != 6))
+    table = int(c.string_len.sum())
+    sizes = c.value_lo[inline]
+    if table + int(sizes.sum()) == len(c.heap):
+        offsets[inline] = table + np.cumsum(sizes) - sizes
+        return offsets
+    starts = np.concatenate([c.string_start, c.value_hi[inline]])
+    sizes = np.concatenate([c.string_len, sizes])
+    order = np.argsort(starts, kind="stable")
+    ends = np.empty(len(order), np.int64)
+    ends[order] = np.cumsum(sizes[order])
+    offsets[inline] = (ends - sizes)[len(c.string_start) :]
+    return offsets
 
 
 def make_nodes(changeset: Changeset, rows: Any, stamp: Stamp, first: int) -> list[Node]:
@@ -135,6 +165,6 @@ def make_nodes(changeset: Changeset, rows: Any, stamp: Stamp, first: int) -> lis
     found = changeset.take(rows).instructions()
     last = 1 << 30
     return [
-        Node(copy.copy(one), stamp, (first + row, last), SourceRow(storage, row))
+        Node(one, stamp, (first + row, last), SourceRow(storage, row))
         for one, row in zip(found, rows.tolist(), strict=True)
     ]
