@@ -1,8 +1,9 @@
 """Floor 1: who may say what and when — both ends of a sync connection as state machines without I/O.
 
-Both machines: ``receive(data, now)`` takes one binary WebSocket message, ``events()`` gives and forgets what happened,
-``data_to_send()`` gives the messages to send (call it until it gives none), ``deadline()`` is when ``on_deadline(now)``
-has to be called (None: never). ``now`` is in seconds of any monotonic clock. Nothing here knows a clock, a thread or a
+Both machines take one binary WebSocket message at a time and give those to send by ``data_to_send()`` (call it until it
+gives none). The client's also has ``events()``, which gives and forgets what happened, and ``deadline()``: when
+``on_deadline(now)`` has to be called (None: never). ``now`` is in seconds of any monotonic clock. Nothing here knows a
+clock, a thread or a
 socket; random numbers come from the ``random.Random`` passed in. After *any* call, look at ``events()`` and
 ``data_to_send()``.
 
@@ -39,22 +40,17 @@ SessionError CompensatingWrites SessionResumed SessionEnded ProtocolFailure``.
 
 Server
 ------
-``ServerConnection(dialect, *, max_body=64 MB)`` for one WebSocket; sessions are named by their number.
+``ServerConnection(dialect)`` for one WebSocket; sessions are named by their number. ``receive(data)`` gives
+:class:`~.server.Received` events (session number and wire message: Bind, ClientIdent, Query, Upload, Mark, Unbind,
+ClientJsonError) and raises RemoteProtocolError when the client breaks the protocol; PING is answered and UNBIND
+confirmed by itself.
 
-    * ``send_ident(session, file_ident, salt)``
-    * ``send_download(session, progress, entries=(), *, query_version=None, batch=BatchState.STEADY_STATE, estimate=1.0,
-      downloadable_bytes=0)``; a body shared by many clients is made once by ``prepare(entries)`` and sent with
-      ``send_prepared(session, progress, prepared, ...)``
-    * ``send_mark(session, request)``, ``send_unbound(session)``, ``send_query_error(session, version, message)``,
-      ``send_log(session, level, message, request_id)``, ``send_test_response(session, request, body)``
-    * ``send_json_error(session, code, message, action=..., try_again=..., backoff=..., **extra)``; session 0 is the
-      connection, which then ``is_closing``. After it the session is dead: whatever the client still says is discarded
-      until its UNBIND, which is not answered (``SessionDiscarded``); then BIND may come with the same number.
-    * ``session(number)`` what is known of it: state, file_ident, query_version, upload_client_version ...
-
-Events: ``BindReceived IdentReceived QueryReceived UploadReceived MarkReceived UnbindReceived SessionDiscarded
-PingReceived ClientError ProtocolFailure``. What would break the protocol, or a real client, raises LocalProtocolError
-from the ``send_`` call and sends nothing.
+    * ``send_ident``, ``send_download(Download(...))``, ``send_mark``, ``send_query_error``, ``send_log`` check the
+      rules that clients enforce and queue the message; LocalProtocolError sends nothing
+    * ``send_error(number, code, message, action, ...)``; number 0 is the connection. After it the session is dead:
+      whatever the client still says is discarded until its UNBIND, which is not answered; then BIND may come with the
+      same number
+    * ``state(number)``, ``active()``, ``data_to_send()``
 
 Subscriptions
 -------------

@@ -1,5 +1,6 @@
-"""One client's connection to a server: when to open it, what goes over it, when it is dead. The sessions on it are in
-:mod:`realmframe.session.client_session`; see the room's docstring for the contract.
+"""One client's connection to a server: when to open it, what goes over it, when it is dead.
+
+The sessions on it are in :mod:`realmframe.session.client_session`; see the room's docstring for the contract.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from realmframe.errors import RemoteProtocolError
 from realmframe.session import events as ev
-from realmframe.session.backoff import BackOff, Delays, Random
+from realmframe.session.backoff import BackOff, Delays, Random, delays_of
 from realmframe.session.client_session import ClientSession, QuerySet, SessionStart
 from realmframe.session.progress import UploadSource
 from realmframe.session.rules import LOST, PONG_TIMEOUT, VOLUNTARY, Ending, error_name
@@ -20,6 +21,7 @@ from realmframe.session.timeouts import Timeouts
 from realmframe.wire import (
     ERROR_CODES,
     Dialect,
+    Download,
     JsonError,
     LegacyError,
     LogMessage,
@@ -164,7 +166,7 @@ class ClientConnection:
             if wanted and self._retry_at is None and not self._blocked:
                 self._move(ConnectionState.CONNECTING)
                 self.emit(ev.OpenConnection())
-        elif self.sessions:
+        elif wanted:
             self._linger_until = None
         elif self._linger_until is None:
             self._linger_until = now + self.timeouts.connection_linger
@@ -188,7 +190,7 @@ class ClientConnection:
 
     def _failed(self, event: ev.ConnectionFailed, reason: object, now: float) -> None:
         if event.follow_up in _RETRIED:
-            self._back_off.update(str(reason))
+            self._back_off.update(str(reason), delays_of(event.body, self.delays))
             self._retry_at = now + self._back_off.next_delay(self.random)
         else:
             self._retry_at, self._blocked = None, True
@@ -201,7 +203,7 @@ class ClientConnection:
         self.closed(ending, now)
 
     def _broken(self, session: ClientSession | None, error: RemoteProtocolError, now: float) -> None:
-        """The server broke the protocol: the connection ends, and the session with it."""
+        """End the connection, and the session, because the server broke the protocol."""
         self.emit(ev.ProtocolFailure(0 if session is None else session.number, error))
         self.emit(ev.CloseConnection(error.message))
         self._forget(now)
@@ -220,7 +222,7 @@ class ClientConnection:
         session: ClientSession | None = None
         try:
             message = parse_server(data, self.dialect)
-            handler = _OWN.get(type(message))
+            handler = self._OWN.get(type(message))
             if handler is not None and not getattr(message, "session", 0):
                 handler(self, message, now)
                 return
@@ -230,7 +232,8 @@ class ClientConnection:
             session = self._session_of(message.session)
             if session is not None:
                 session.receive(message, now)
-                self._back_off.reset()
+                if isinstance(message, Download):  # the connection works: its next end is a new one
+                    self._back_off.reset()
         except RemoteProtocolError as error:
             self._broken(session, error, now)
             return
@@ -253,7 +256,8 @@ class ClientConnection:
         self._forget(now)
         follow_up = ev.FollowUp.RETRY if again else ev.FollowUp.STOP
         text = str(body.get("message", ""))
-        event = ev.ConnectionFailed(error_name(message.code), text, follow_up, not again, True, message.code, dict(body))
+        name, code = error_name(message.code), message.code
+        event = ev.ConnectionFailed(name, text, follow_up, not again, code=code, body=dict(body))
         self._failed(event, f"error {message.code}", now)
 
     def _on_log(self, message: LogMessage, _now: float) -> None:
@@ -325,13 +329,13 @@ class ClientConnection:
             self._ping, self._ping_at = (stamp, now), None
             self._out.append(encode(Ping(stamp, self._rtt), self.dialect))
 
+    #: Messages for the connection itself.
+    _OWN: ClassVar[Mapping[type, Callable[[ClientConnection, Any, float], None]]] = {
+        JsonError: _on_error,
+        LegacyError: _on_error,
+        LogMessage: _on_log,
+        Pong: _on_pong,
+    }
 
-#: Messages for the connection itself.
-_OWN: Final[Mapping[type, Callable[[ClientConnection, Any, float], None]]] = {
-    JsonError: ClientConnection._on_error,
-    LegacyError: ClientConnection._on_error,
-    LogMessage: ClientConnection._on_log,
-    Pong: ClientConnection._on_pong,
-}
 
 __all__ = ["LOST", "ClientConnection", "ClientSession", "ConnectionState", "QuerySet", "SessionStart"]

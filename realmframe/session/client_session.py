@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from realmframe.errors import LocalProtocolError, RemoteProtocolError
 from realmframe.session import checks
@@ -242,7 +242,7 @@ class ClientSession:
         self._check_mark()
 
     def integration_failed(self, message: str, code: int = 212) -> None:
-        """Note that the oldest DOWNLOAD told could not be integrated: the server is told, and all others are ignored."""
+        """Note that the oldest DOWNLOAD told could not be integrated: the server is told, all others are ignored."""
         if not self._waiting:
             raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
         self._waiting.clear()
@@ -329,7 +329,7 @@ class ClientSession:
 
     def next_message(self) -> Message | None:
         """Give the next thing to say, if there is one."""
-        handler = _SENDERS.get(self.state)
+        handler = self._SENDERS.get(self.state)
         return None if handler is None else handler(self)
 
     def _send_unbind(self) -> Message:
@@ -438,7 +438,7 @@ class ClientSession:
         RemoteProtocolError
             If it breaks a rule.
         """
-        _RECEIVERS[type(message)](self, message, now)
+        self._RECEIVERS[type(message)](self, message, now)
 
     def _on_ident(self, message: Ident, _now: float) -> None:
         was = self.state
@@ -610,22 +610,21 @@ class ClientSession:
             self._compensating.remove(event)
             self._emit(event)
 
-
-_SENDERS: Final[Mapping[Client, Callable[[ClientSession], Message | None]]] = {
-    Client.BINDING: ClientSession._send_bind,
-    Client.IDENTIFYING: ClientSession._send_ident,
-    Client.ACTIVE: ClientSession._send_active,
-    Client.FAILING: ClientSession._send_unbind,
-    Client.LEAVING: ClientSession._send_unbind,
-    Client.UNBINDING: ClientSession._send_unbind,
-}
-_RECEIVERS: Final[Mapping[type, Callable[[ClientSession, Any, float], None]]] = {
-    Ident: ClientSession._on_ident,
-    Download: ClientSession._on_download,
-    Mark: ClientSession._on_mark,
-    QueryError: ClientSession._on_query_error,
-    JsonError: ClientSession._on_error,
-    LegacyError: ClientSession._on_error,
-    Unbound: ClientSession._on_unbound,
-    TestCommand: ClientSession._on_test,
-}
+    _SENDERS: ClassVar[Mapping[Client, Callable[[ClientSession], Message | None]]] = {
+        Client.BINDING: _send_bind,
+        Client.IDENTIFYING: _send_ident,
+        Client.ACTIVE: _send_active,
+        Client.FAILING: _send_unbind,
+        Client.LEAVING: _send_unbind,
+        Client.UNBINDING: _send_unbind,
+    }
+    _RECEIVERS: ClassVar[Mapping[type, Callable[[ClientSession, Any, float], None]]] = {
+        Ident: _on_ident,
+        Download: _on_download,
+        Mark: _on_mark,
+        QueryError: _on_query_error,
+        JsonError: _on_error,
+        LegacyError: _on_error,
+        Unbound: _on_unbound,
+        TestCommand: _on_test,
+    }

@@ -1,4 +1,4 @@
-"""What the two machines tell their owners, one frozen dataclass each. ``session`` is the session's number."""
+"""What the client's machine tells its owner, one frozen dataclass each. ``session`` is the session's number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from realmframe.errors import RemoteProtocolError
 from realmframe.session.progress import Progress
-from realmframe.wire import DownloadEntry, UploadEntry
+from realmframe.wire import DownloadEntry
 
 
 class FollowUp(StrEnum):
@@ -253,109 +253,12 @@ class SessionEnded:
     session: int
 
 
-# ---- server
-
-
-@dataclass(frozen=True, slots=True)
-class BindReceived:
-    """A client opens a session: answer with send_ident if it needs one, or send_json_error.
-
-    Attributes
-    ----------
-    partition : str or None
-        The partition value as extended JSON text (partition-based sync).
-    body : Mapping
-        The JSON object of BIND (Flexible Sync).
-    session_reason : int
-        1 means client reset.
-    """
-
-    session: int
-    partition: str | None
-    body: Mapping[str, Any]
-    need_ident: bool
-    session_reason: int = 0
-    schema_version: int = 0
-    migrated_partition: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IdentReceived:
-    """A client says which file it is; from now on the session may be sent DOWNLOADs."""
-
-    session: int
-    file_ident: int
-    salt: int
-    progress: Progress
-    query_version: int = 0
-    query: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class QueryReceived:
-    """A new query set: answer with a bootstrap or send_query_error."""
-
-    session: int
-    version: int
-    query: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class UploadReceived:
-    """Changes of a client; acknowledge them by a DOWNLOAD with this progress_client_version when they are durable."""
-
-    session: int
-    entries: tuple[UploadEntry, ...]
-    progress_client_version: int
-    progress_server_version: int
-    locked_server_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class MarkReceived:
-    """Answer with send_mark after everything there is at this moment was sent."""
-
-    session: int
-    request: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnbindReceived:
-    """A client ends a session: answer with send_unbound."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionDiscarded:
-    """The UNBIND that answers our error came: the number is free again, nothing is to be sent."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class PingReceived:
-    """A sign of life; the machine has answered it."""
-
-    timestamp: int
-    rtt: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientError:
-    """A client could not use a DOWNLOAD; it will ignore all that follow."""
-
-    session: int
-    code: int
-    message: str
-
-
-# ---- both
+# ---- the rest
 
 
 @dataclass(frozen=True, slots=True)
 class TestCommandReceived:
-    """A test command, or the answer to one."""
+    """The answer to a test command."""
 
     __test__ = False
 
@@ -366,10 +269,7 @@ class TestCommandReceived:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolFailure:
-    """The other side broke the protocol; the connection is over.
-
-    A server sends what ``data_to_send`` still gives (a json_error) and closes; a client closes at once.
-    """
+    """The server broke the protocol; the connection is over. ``session`` is 0 if no session was at fault."""
 
     session: int
     error: RemoteProtocolError

@@ -1,14 +1,15 @@
-"""The state machines of both ends, as literal tables: (state, what happens) to the next state.
+"""The client's session as a literal table: (state, what happens) to the next state. The server's is in ``server.py``.
 
-What is not in a table is illegal there: LocalProtocolError if this end tried it, RemoteProtocolError if the other did.
+What is not in the table is illegal there: LocalProtocolError if this end tried it, RemoteProtocolError if the server
+did.
 
 Theory
 ------
 A session lives inside one WebSocket. BIND opens it; the server gives the file a number if it has none; IDENT makes it
-active. A json_error ends it on the server at once, while the client, which may still be talking, answers UNBIND when
-the error reaches it: hence the server's FAILED state, in which everything up to that UNBIND is discarded. UNBIND that
-the client sends on its own is answered by UNBOUND. A client that cannot use a DOWNLOAD says so and goes deaf: it stays
-connected, ignores what comes and sends nothing more.
+active. A json_error ends it on the server at once; the client, which may still be talking, answers UNBIND when the
+error reaches it, and may bind again under the same number. UNBIND that the client sends on its own is answered by
+UNBOUND, unless an error crosses it. A client that cannot use a DOWNLOAD says so and goes deaf: it stays connected,
+ignores what comes and sends nothing more.
 """
 
 from __future__ import annotations
@@ -16,17 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
-
-
-class Server(Enum):
-    """States of a session on the server."""
-
-    UNKNOWN = auto()  # no BIND yet, or ended
-    NEEDS_IDENT = auto()  # BIND asked for a file identifier
-    WAIT_IDENT = auto()  # the client's IDENT is to come
-    ACTIVE = auto()
-    UNBINDING = auto()  # UNBIND came, UNBOUND is owed
-    FAILED = auto()  # json_error was sent; discards everything until UNBIND
 
 
 class Client(Enum):
@@ -47,7 +37,7 @@ class Client(Enum):
 
 
 class Do(Enum):
-    """What happens to a session on either end; each is a message, or an intent of the owner."""
+    """What happens to a session: a message of either end, or an intent of the owner."""
 
     BIND = auto()
     BIND_FOR_IDENT = auto()  # BIND that asks for a file identifier
@@ -71,41 +61,7 @@ class Do(Enum):
     END = auto()
 
 
-_S, _C = Server, Client
-
-SERVER: Final[Mapping[tuple[Server, Do], Server]] = {
-    (_S.UNKNOWN, Do.BIND): _S.WAIT_IDENT,
-    (_S.UNKNOWN, Do.BIND_FOR_IDENT): _S.NEEDS_IDENT,
-    (_S.NEEDS_IDENT, Do.GIVE_IDENT): _S.WAIT_IDENT,
-    (_S.NEEDS_IDENT, Do.JSON_ERROR): _S.FAILED,
-    (_S.NEEDS_IDENT, Do.UNBIND): _S.UNBINDING,
-    (_S.NEEDS_IDENT, Do.TEST): _S.NEEDS_IDENT,
-    (_S.WAIT_IDENT, Do.IDENT): _S.ACTIVE,
-    (_S.WAIT_IDENT, Do.JSON_ERROR): _S.FAILED,
-    (_S.WAIT_IDENT, Do.UNBIND): _S.UNBINDING,
-    (_S.WAIT_IDENT, Do.TEST): _S.WAIT_IDENT,
-    (_S.ACTIVE, Do.QUERY): _S.ACTIVE,
-    (_S.ACTIVE, Do.UPLOAD): _S.ACTIVE,
-    (_S.ACTIVE, Do.MARK): _S.ACTIVE,
-    (_S.ACTIVE, Do.TEST): _S.ACTIVE,
-    (_S.ACTIVE, Do.CLIENT_ERROR): _S.ACTIVE,
-    (_S.ACTIVE, Do.DOWNLOAD): _S.ACTIVE,
-    (_S.ACTIVE, Do.MARKED): _S.ACTIVE,
-    (_S.ACTIVE, Do.QUERY_ERROR): _S.ACTIVE,
-    (_S.ACTIVE, Do.SOFT_ERROR): _S.ACTIVE,
-    (_S.ACTIVE, Do.JSON_ERROR): _S.FAILED,
-    (_S.ACTIVE, Do.UNBIND): _S.UNBINDING,
-    (_S.UNBINDING, Do.UNBOUND): _S.UNKNOWN,
-    (_S.UNBINDING, Do.JSON_ERROR): _S.UNKNOWN,  # UNBIND has come already; the error takes UNBOUND's place
-    # after our error: discarded, except UNBIND, which ends it without an answer
-    (_S.FAILED, Do.IDENT): _S.FAILED,
-    (_S.FAILED, Do.QUERY): _S.FAILED,
-    (_S.FAILED, Do.UPLOAD): _S.FAILED,
-    (_S.FAILED, Do.MARK): _S.FAILED,
-    (_S.FAILED, Do.TEST): _S.FAILED,
-    (_S.FAILED, Do.CLIENT_ERROR): _S.FAILED,
-    (_S.FAILED, Do.UNBIND): _S.UNKNOWN,
-}
+_C = Client
 
 CLIENT: Final[Mapping[tuple[Client, Do], Client]] = {
     (_C.OFFLINE, Do.CONNECTED): _C.BINDING,
