@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,4 +183,4 @@ def test_bridge_throttles() -> None:
 
     asyncio.run(main())
     assert 2 <= len(calls) <= 8
-    assert min(b - a for a, b in zip(calls, calls[1:], strict=False)) > 0.05
+    assert min(b - a for a, b in itertools.pairwise(calls)) > 0.05
