@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
 from pathlib import Path
@@ -24,7 +25,7 @@ from realmframe.model import (
     Timestamp,
 )
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 ARROW = {
     PropertyType.INT: pa.int64(),
     PropertyType.BOOL: pa.bool_(),
@@ -129,9 +130,13 @@ def schema_from_json(classes: dict[str, Any]) -> Schema:
     return Schema(out)
 
 
+def _text(name: str) -> str:
+    return gzip.decompress((VECTORS / name).read_bytes()).decode("utf-8")
+
+
 def load_fixture() -> MemorySource:
     """Read the classes and objects that the golden queries were evaluated on."""
-    form = json.loads((SHARED / "vectors" / "rql_fixture.json").read_text(encoding="utf-8"))["classes"]
+    form = json.loads(_text("rql_fixture.json.gz"))["classes"]
     schema = schema_from_json(form)
     tables: dict[str, dict[str, list[Any]]] = {}
     keys: dict[str, list[Any]] = {}
@@ -147,9 +152,8 @@ def load_fixture() -> MemorySource:
 
 def load_lines() -> list[dict[str, Any]]:
     """Read the golden queries."""
-    lines = (SHARED / "vectors" / "rql.jsonl").read_text(encoding="utf-8").splitlines()
     out = []
-    for line in lines:
+    for line in _text("rql.jsonl.gz").splitlines():
         form = json.loads(line)
         form["query"] = string_from_json(form["query"])
         form["args"] = [
@@ -164,14 +168,10 @@ def load_lines() -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def source() -> MemorySource:
     """Give the fixture's tables."""
-    if not (SHARED / "vectors" / "rql_fixture.json").exists():
-        pytest.skip("the golden queries are not beside the repository")
     return load_fixture()
 
 
 @pytest.fixture(scope="session")
 def golden() -> list[dict[str, Any]]:
     """Give the golden queries with their arguments read."""
-    if not (SHARED / "vectors" / "rql.jsonl").exists():
-        pytest.skip("the golden queries are not beside the repository")
     return load_lines()
