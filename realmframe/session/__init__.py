@@ -3,9 +3,8 @@
 Both machines take one binary WebSocket message at a time and give those to send by ``data_to_send()`` (call it until it
 gives none). The client's also has ``events()``, which gives and forgets what happened, and ``deadline()``: when
 ``on_deadline(now)`` has to be called (None: never). ``now`` is in seconds of any monotonic clock. Nothing here knows a
-clock, a thread or a
-socket; random numbers come from the ``random.Random`` passed in. After *any* call, look at ``events()`` and
-``data_to_send()``.
+clock, a thread or a socket; random numbers come from the ``random.Random`` passed in. After *any* call, look at
+``events()`` and ``data_to_send()``.
 
 Client
 ------
