@@ -93,7 +93,7 @@ def _query(head: Head, _dialect: Dialect) -> m.Query:
 def _upload(head: Head, _dialect: Dialect) -> m.Upload:
     session, compressed, size, packed = head.number(1), head.flag(), head.size(), head.size()
     progress = head.number(), head.number(), head.number()
-    entries = Entries(head, head.compressed(compressed, size, packed))
+    entries = Entries(head.compressed(compressed, size, packed))
     found = []
     while entries:
         (client, server, timestamp, file_ident, _), changeset = entries.take(5)
@@ -118,7 +118,7 @@ def _download(head: Head, dialect: Dialect) -> m.Download:
     else:
         extra["downloadable_bytes"] = head.number(0, (1 << 63) - 1)
     compressed, size, packed = head.flag(), head.size(), head.size()
-    entries = Entries(head, head.compressed(compressed, size, packed))
+    entries = Entries(head.compressed(compressed, size, packed))
     found = []
     while entries:
         (server, client, timestamp, file_ident, original, _), changeset = entries.take(6)

@@ -112,10 +112,17 @@ class Head:
         """Take a JSON object body."""
         return json_object(self, self.text(size))
 
-    def compressed(self, is_compressed: bool, size: int, compressed_size: int) -> bytes:
-        """Take a body that may be compressed; never makes more bytes than it declares."""
+    def compressed(self, is_compressed: bool, size: int, compressed_size: int) -> tuple[bytes, int, int]:
+        """Take a body that may be compressed: bytes, and where in them it begins and ends.
+
+        Never makes more bytes than the head line declares, and copies none that are not compressed.
+        """
         if not is_compressed:
-            return self.body(size)
+            self.finish()
+            start, self._end = self._end, self._end + size
+            if self._end > len(self._data):
+                raise self.fail("its body is shorter than its size says")
+            return self._data, start, self._end
         packed = self.body(compressed_size)
         inflater = zlib.decompressobj()
         try:
@@ -124,7 +131,7 @@ class Head:
             raise self.fail("its body cannot be decompressed") from None
         if len(plain) != size or not inflater.eof or inflater.unused_data:
             raise self.fail("its body does not decompress to the size that it says")
-        return plain
+        return plain, 0, size
 
 
 def json_object(head: Head, text: str) -> dict[str, Any]:
@@ -140,30 +147,30 @@ def json_object(head: Head, text: str) -> dict[str, Any]:
     return found
 
 
+#: The numbers at the head of an entry, by how many there are.
+_HEADS: Final = {n: re.compile(rb"(\d{1,20}) " * n) for n in (5, 6)}
+
+
 class Entries:
     """Reads the entries of an UPLOAD or DOWNLOAD body: numbers separated by spaces, then bytes."""
 
-    def __init__(self, head: Head, body: bytes) -> None:
-        self._head, self._body, self._at = head, body, 0
+    def __init__(self, body: tuple[bytes, int, int]) -> None:
+        self._body, self._at, self._stop = body
 
     def __bool__(self) -> bool:
-        return self._at < len(self._body)
+        return self._at < self._stop
 
     def take(self, count: int) -> tuple[list[int], bytes]:
-        """Take ``count`` numbers, the last of which is the size of the bytes that follow."""
-        numbers: list[int] = []
-        for _ in range(count):
-            end = self._body.find(b" ", self._at, self._at + 24)
-            word = self._body[self._at : end] if end >= 0 else b""
-            if not _NUMBER.fullmatch(word) or word.startswith(b"-"):
-                raise RemoteProtocolError("A changeset entry has a malformed head.", offset=self._at)
-            numbers.append(int(word))
-            self._at = end + 1
+        """Take ``count`` numbers (5 or 6), the last of which is the size of the bytes that follow."""
+        found = _HEADS[count].match(self._body, self._at, self._stop)
+        if found is None:
+            raise RemoteProtocolError("A changeset entry has a malformed head.", offset=self._at)
+        numbers = [int(word) for word in found.groups()]
         if max(numbers) >= _U64:
             raise RemoteProtocolError("A changeset entry has a number out of range.", offset=self._at)
-        size = numbers[-1]
-        data = self._body[self._at : self._at + size]
-        if len(data) != size:
-            raise RemoteProtocolError("A changeset entry is longer than its message.", offset=self._at)
-        self._at += size
-        return numbers, data
+        start = found.end()
+        end = start + numbers[-1]
+        if end > self._stop:
+            raise RemoteProtocolError("A changeset entry is longer than its message.", offset=start)
+        self._at = end
+        return numbers, self._body[start:end]
