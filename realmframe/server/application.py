@@ -61,7 +61,7 @@ def create_app(
     opened = Database(folder, database)
     tokens = Tokens(opened.secret("token key"), access_token_seconds)
     accounts = Accounts(opened, tokens, development=development, custom_login=custom_login, jwt_key=jwt_key)
-    engine = Engine(opened, development=development, folder=folder)
+    engine = Engine(opened, development=development, folder=folder if kept is None else None)
     api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
 
     @asynccontextmanager

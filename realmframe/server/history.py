@@ -141,7 +141,14 @@ class History:
                 self.files[file.ident] = file
             for row in sql.execute(sa.select(db.reciprocals).where(db.reciprocals.c.realm == self.realm)).mappings():
                 self.files[row["file"]].reciprocals[row["version"]] = Changeset.decode(row["changeset"])
-        self.snapshot = self._replay(self._checkpoint())
+            t = db.log.c
+            newest = sql.execute(sa.select(sa.func.max(t.version)).where(t.realm == self.realm)).scalar()
+        self._checkpoints = db.Checkpoints(folder, app, name, self.salt) if folder is not None else None
+        found_state = self._checkpoints.load(newest or FIRST_VERSION) if self._checkpoints is not None else None
+        self.snapshot = self._replay(found_state or Snapshot.empty().at_version(FIRST_VERSION))
+        #: What is committed: a checkpoint must not be ahead of the log.
+        self._durable = self.snapshot
+        database.closing[app, name] = self.close
 
     @property
     def version(self) -> int:
@@ -150,14 +157,23 @@ class History:
 
     # ------------------------------------------------------------------ state on disk
 
-    def _checkpoint(self) -> Snapshot:
-        return Snapshot.empty().at_version(FIRST_VERSION)
-
     def _replay(self, snapshot: Snapshot) -> Snapshot:
         for entry in self._load(snapshot.version, 1 << 62):
             snapshot = apply(snapshot, entry.changeset, version=entry.version).snapshot
             self._remember(entry)
+            if self._checkpoints is not None:
+                self._checkpoints.count(len(entry.data))
         return snapshot
+
+    def _committed(self) -> None:
+        self._durable = self.snapshot
+        if self._checkpoints is not None and self._checkpoints.is_due():
+            self._checkpoints.start(self.snapshot)
+
+    def close(self) -> None:
+        """Write a checkpoint, unless memory is ahead of the log; nothing may be integrated after."""
+        if self._checkpoints is not None and self._durable is self.snapshot:
+            self._checkpoints.finish(self.snapshot)
 
     def _load(self, after: int, through: int) -> Iterator[Entry]:
         t = db.log.c
@@ -179,6 +195,12 @@ class History:
             return []
         first = self._recent[0].version if self._recent else self.version + 1
         older = list(self._load(version, first - 1)) if version + 1 < first else []
+        size = sum(len(e.data) for e in older)
+        if older and len(older) + len(self._recent) <= _RECENT_ENTRIES and size + self._recent_bytes <= _RECENT_BYTES:
+            # After a start from a checkpoint nothing older is in memory; uploads based on it come in rows.
+            self._recent.extendleft(reversed(older))
+            self._recent_bytes += size
+            return list(self._recent)
         skip = max(0, version + 1 - first)
         if len(self._recent) - skip < skip:
             newer: list[Entry] = []
@@ -305,6 +327,8 @@ class History:
             }
         )
         self._remember(entry)
+        if self._checkpoints is not None:
+            self._checkpoints.count(len(entry.data))
         self.snapshot = applied.snapshot
 
     # ------------------------------------------------------------------ durability
@@ -316,6 +340,7 @@ class History:
 
     def write(self, sql: sa.Connection) -> None:
         """Write what piled up, inside a transaction of the caller."""
+        sql.info["committed"].append(self._committed)
         if self.rows:
             sql.execute(db.log.insert(), self.rows)
         t = db.client_files.c
