@@ -100,7 +100,7 @@ def catch_up(snapshot: Snapshot, entries: Sequence[Entry], view: View, own_file:
                 gone.append(cs.take(absent))
             if not inside.all():
                 gone.append(erasures(snapshot.tables[name], ids[~inside]))
-            if inside.any() and not is_own:
+            if inside.any():  # own writes too: how they came out may have been on its way when the connection ended
                 states.append((name, np.sort(snapshot.tables[name].positions(ids[inside]))))
     head = concat([schema, *gone]).encode()
     if head:

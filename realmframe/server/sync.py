@@ -365,8 +365,12 @@ class RealmSync:
         entry = found.entry
         if entry.base >= session.synthetic or not len(found.original):
             return
-        if not found.changed and not np.isin(found.original.op, _COLLECTION_OPS).any():
+        # Plain fields come out alike on both sides. What lies inside a collection or an embedded object may not.
+        nested = np.isin(found.original.op, _COLLECTION_OPS) | (found.original.path_len > 0)
+        if not found.changed and not nested.any():
             return
+        # The correction is made up as well: what the client has written before it comes is corrected in turn.
+        session.synthetic = entry.version
         data = states_of(found.applied.snapshot, found.original, session.view).encode()
         if data:
             client = session.file.client_version

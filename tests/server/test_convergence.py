@@ -1,0 +1,397 @@
+"""Clients that write, subscribe, lose their connection and merge at random end with what the server has for them.
+
+The clients are stores; messages travel in queues of the test instead of sockets, so that every seed gives one course of
+events. Only what is not under test is left out: bytes of messages, tokens, threads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+import pytest
+
+from realmframe.changes import Changeset
+from realmframe.changes.instructions import (
+    AddColumn,
+    AddInteger,
+    AddTable,
+    ArrayErase,
+    ArrayInsert,
+    ArrayMove,
+    Clear,
+    CreateObject,
+    EraseObject,
+    SetErase,
+    SetInsert,
+    Update,
+)
+from realmframe.model import ClassKind, Collection, Marker, PropertyType
+from realmframe.server.database import Database
+from realmframe.server.history import History
+from realmframe.server.sync import RealmSync, Session
+from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
+from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Query, Upload, UploadEntry
+
+P = PropertyType
+SCHEMA = [
+    AddTable("Place", ClassKind.EMBEDDED),
+    AddTable("Item", ClassKind.TOPLEVEL, "_id", P.INT),
+    AddTable("Ledger", ClassKind.TOPLEVEL, "_id", P.INT),
+    AddColumn("Place", "town", P.STRING),
+    AddColumn("Item", "area", P.INT),
+    AddColumn("Item", "name", P.STRING),
+    AddColumn("Item", "count", P.INT),
+    AddColumn("Item", "tags", P.STRING, collection=Collection.LIST),
+    AddColumn("Item", "marks", P.INT, collection=Collection.SET),
+    AddColumn("Item", "notes", P.MIXED, True, Collection.DICTIONARY, None, P.STRING),
+    AddColumn("Item", "place", P.OBJECT, True, link_target="Place"),
+    AddColumn("Item", "any", P.MIXED, True),
+    AddColumn("Ledger", "count", P.INT),
+    AddColumn("Ledger", "lines", P.STRING, collection=Collection.LIST),
+]
+VIEWS = ("area < 2 ", "area == 1 ", "area >= 1 AND area < 3 ", "TRUEPREDICATE ")
+KEYS = range(4)
+
+
+class Quick(FileSystem):
+    """Nothing of a test outlives its process."""
+
+    def sync(self, descriptor: int) -> None:
+        """Skip it."""
+
+    def sync_folder(self, folder: Any) -> None:
+        """Skip it."""
+
+
+class Pipe:
+    """The outlet of a session: what is sent waits here until the client reads it."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Any] = deque()
+
+    def send(self, message: Any) -> None:
+        """Queue a message."""
+        self.messages.append(message)
+
+    def has_room(self) -> bool:
+        """Say yes up to a few messages, so that a session also has to wait."""
+        return len(self.messages) < 6
+
+
+class Node:
+    """A server that can be started again, with one realm."""
+
+    def __init__(self, folder: Any) -> None:
+        self.database = Database(folder)
+        self.start()
+
+    def start(self) -> None:
+        """Begin, from what is on disk."""
+        self.sync = RealmSync(History(self.database, "app", "flx"), development=True)
+
+    def finish(self) -> None:
+        """Commit, then send."""
+        if self.sync.history.is_dirty:
+            with self.database.transaction() as sql:
+                self.sync.history.write(sql)
+        for session in self.sync.sessions:
+            if session.is_lagging and not session.outbox:
+                self.sync.resume(session)
+            session.pump(self.sync.history)
+
+
+class Client:
+    """A realm and its session."""
+
+    def __init__(self, node: Node, folder: Any, rng: random.Random, name: str) -> None:
+        self.node, self.rng, self.name = node, rng, name
+        self.store = RealmStore.open(folder, owner=Owner("app", "user"), fs=Quick())
+        file = node.sync.history.new_file("user")
+        self.store.set_file(file.ident, file.salt)
+        self.pipe: Pipe | None = None
+        self.session: Session | None = None
+        self.sending: deque[Any] = deque()
+        self.active: tuple[int, dict[str, str]] = (0, {})
+        self.wanted: tuple[int, dict[str, str], int] = (0, {}, 0)
+        self.asked = 0
+        self.cursor = 0
+        self.clock = 1_000
+        self.added: dict[int, int] = {}
+        self.lines: dict[str, int] = {}
+        self.rejected: list[Any] = []
+
+    # ---- the connection
+
+    def connect(self) -> None:
+        """BIND and IDENT."""
+        assert self.store.file is not None
+        p, file = self.store.progress, self.node.sync.history.files[self.store.file.ident]
+        self.pipe, self.sending = Pipe(), deque()
+        self.cursor, self.asked = p.upload_client_version, self.active[0]
+        self.session = Session(1, self.pipe, file, flexible=True)
+        message = ClientIdent(
+            1,
+            file.ident,
+            file.salt,
+            p.download_server_version,
+            p.download_client_version,
+            p.latest_server_version,
+            p.latest_salt,
+            *self.active,
+        )
+        self.node.sync.identify(self.session, message)
+        self.node.finish()
+
+    def lose(self) -> None:
+        """Lose the connection, with all that is on its way."""
+        if self.session is not None:
+            self.node.sync.remove(self.session)
+        self.pipe = self.session = None
+        self.sending.clear()
+
+    def upload(self) -> None:
+        """Put what is to be said on its way, in the order of the protocol."""
+        limit = self.wanted[2] if self.wanted[0] > self.asked else 1 << 60
+        waiting = [c for c in self.store.pending() if self.cursor < c.version <= limit]
+        if waiting:
+            entries = tuple(UploadEntry(c.version, c.server_version, c.timestamp, 0, c.changeset) for c in waiting)
+            self.cursor = waiting[-1].version
+            self.sending.append(Upload(1, self.cursor, waiting[-1].server_version, 0, entries))
+        if self.wanted[0] > self.asked:
+            self.asked = self.wanted[0]
+            self.sending.append(Query(1, self.asked, self.wanted[1]))
+
+    def deliver(self) -> bool:
+        """Let the server handle one message."""
+        if not self.sending or self.session is None:
+            return False
+        message = self.sending.popleft()
+        if isinstance(message, Upload):
+            assert self.node.sync.upload(self.session, message) is None
+        else:
+            self.node.sync.query(self.session, message)
+        return True
+
+    def receive(self) -> bool:
+        """Integrate one message."""
+        if self.pipe is None or not self.pipe.messages:
+            return False
+        message = self.pipe.messages.popleft()
+        if isinstance(message, Download):
+            self._download(message)
+        elif isinstance(message, JsonError):
+            assert message.code == 231
+            self.rejected.append(message)
+        else:
+            raise AssertionError(message)
+        return True
+
+    def _download(self, m: Download) -> None:
+        entries = [
+            Entry(e.server_version, e.client_version, e.timestamp, e.file_ident, e.changeset) for e in m.entries
+        ]
+        progress = Progress(
+            m.download_server_version,
+            m.download_client_version,
+            m.latest_server_version,
+            m.latest_salt,
+            m.upload_client_version,
+            m.upload_server_version,
+        )
+        if m.batch is BatchState.STEADY_STATE:
+            self.store.integrate(entries, progress)
+            return
+        self.store.stage_bootstrap(m.query_version, entries)
+        if m.batch is BatchState.LAST_IN_BATCH:
+            self.store.integrate_bootstrap(m.query_version, progress)
+            if m.query_version == self.wanted[0]:
+                self.active = self.wanted[:2]
+
+    # ---- writing
+
+    def commit(self, *instructions: Any) -> int:
+        """Commit a transaction."""
+        self.clock += self.rng.randrange(3)
+        return self.store.commit(Changeset.from_instructions(list(instructions)), timestamp=self.clock).version
+
+    def subscribe(self, text: str) -> None:
+        """Want another query set from now on."""
+        query = {"Ledger": "TRUEPREDICATE ", "Item": f"({text})"}
+        self.wanted = (self.wanted[0] + 1, query, self.store.snapshot.version)
+
+    def items(self) -> dict[Any, dict[str, Any]]:
+        """Give all objects of the client."""
+        return contents(self.store.snapshot)
+
+    def write(self) -> None:
+        """Commit something at random."""
+        rng, items = self.rng, contents(self.store.snapshot).get("Item", {})
+        for _ in range(rng.randint(1, 3)):
+            if "Item" not in self.store.snapshot.tables:
+                return
+            key = rng.choice(KEYS)
+            if key not in items:
+                self.commit(CreateObject("Item", key), Update("Item", key, "area", (), rng.randrange(4)))
+            elif rng.random() < 0.1:
+                self.commit(EraseObject("Item", key))
+            else:
+                self.commit(*change(rng, key, items[key], self.name))
+            items = contents(self.store.snapshot)["Item"]
+
+    def note(self) -> None:
+        """Write what nothing may undo or repeat."""
+        snapshot = self.store.snapshot
+        if "Ledger" not in snapshot.tables or not len(snapshot.tables["Ledger"]):
+            return
+        (lines,) = snapshot.values("Ledger", "lines")
+        line, amount = f"{self.name}-{len(self.lines)}", self.rng.randint(1, 9)
+        place = self.rng.randint(0, len(lines))
+        version = self.commit(
+            AddInteger("Ledger", 1, "count", (), amount),
+            ArrayInsert("Ledger", 1, "lines", (place,), line, len(lines)),
+        )
+        self.lines[line], self.added[version] = version, amount
+
+
+def change(rng: random.Random, key: int, row: dict[str, Any], name: str) -> list[Any]:
+    """Give one change of an object that exists."""
+    tags, marks, notes = row["tags"], row["marks"], row["notes"]
+    word, at = f"{name}{rng.randrange(100)}", rng.randrange(len(tags)) if tags else 0
+    choices: list[list[Any]] = [
+        [Update("Item", key, "area", (), rng.randrange(4))],
+        [Update("Item", key, "name", (), word)],
+        [AddInteger("Item", key, "count", (), rng.randrange(5))],
+        [Update("Item", key, "count", (), rng.randrange(5))],
+        [ArrayInsert("Item", key, "tags", (rng.randint(0, len(tags)),), word, len(tags))],
+        [ArrayInsert("Item", key, "tags", (0,), word, len(tags))],
+        [SetInsert("Item", key, "marks", (), rng.randrange(5))],
+        [Update("Item", key, "notes", (rng.choice("ab"),), word)],
+        [Update("Item", key, "any", (), rng.choice([word, 5, None, True]))],
+        [Clear("Item", key, "tags", (), Collection.LIST)],
+        [Clear("Item", key, "notes", (), Collection.DICTIONARY)],
+        [Update("Item", key, "place", (), Marker.OBJECT_VALUE), Update("Item", key, "place", ("town",), word)],
+    ]
+    if tags:
+        choices.append([ArrayErase("Item", key, "tags", (at,), len(tags))])
+        choices.append([Update("Item", key, "tags", (at,), word, len(tags))])
+    if len(tags) > 1:
+        choices.append([ArrayMove("Item", key, "tags", (at,), (at + 1) % len(tags), len(tags))])
+    if marks:
+        choices.append([SetErase("Item", key, "marks", (), marks[0])])
+    if notes:
+        choices.append([Update("Item", key, "notes", (next(iter(notes)),), Marker.ERASED)])
+    if row["place"] is not None:
+        choices.append([Update("Item", key, "place", (), None)])
+        choices.append([Update("Item", key, "place", ("town",), word)])
+    return rng.choice(choices)
+
+
+def contents(snapshot: Any, rows_of: Any = None) -> dict[str, dict[Any, dict[str, Any]]]:
+    """Give the objects of the top-level classes, by class and key."""
+    found: dict[str, dict[Any, dict[str, Any]]] = {}
+    for name, table in snapshot.tables.items():
+        if table.cls.kind is not ClassKind.TOPLEVEL:
+            continue
+        rows = range(len(table)) if rows_of is None else rows_of(name).tolist()
+        found[name] = {}
+        for i in rows:
+            row = dict(table.row(i))
+            row["marks"] = sorted(row.get("marks", ()))
+            row["notes"] = dict(sorted((row.get("notes") or {}).items()))
+            found[name][row["_id"]] = row
+    return found
+
+
+class World:
+    """A server and its clients."""
+
+    def __init__(self, folder: Any, seed: int, clients: int = 3) -> None:
+        self.rng = random.Random(seed)
+        self.node = Node(folder / "server")
+        self.clients = [Client(self.node, folder / f"c{i}", self.rng, "abcdef"[i]) for i in range(clients)]
+        first = self.clients[0]
+        first.commit(*SCHEMA)
+        first.subscribe(VIEWS[3])
+        first.connect()
+        self.settle()
+        first.commit(CreateObject("Ledger", 1), Update("Ledger", 1, "count", (), 0))
+        for one in self.clients[1:]:
+            one.commit(*SCHEMA)
+            one.subscribe(self.rng.choice(VIEWS))
+            one.connect()
+        self.settle()
+
+    def settle(self) -> None:
+        """Go on until nothing moves."""
+        for _ in range(10_000):
+            moved = False
+            for one in self.clients:
+                if one.session is not None:
+                    one.upload()
+                moved |= one.deliver()
+            self.node.finish()
+            for one in self.clients:
+                moved |= one.receive()
+            self.node.finish()
+            if not moved:
+                return
+        raise AssertionError("it never ends")
+
+    def step(self) -> None:
+        """Do one thing at random."""
+        rng = self.rng
+        one = rng.choice(self.clients)
+        what = rng.random()
+        if what < 0.25:
+            one.write()
+        elif what < 0.32:
+            one.note()
+        elif what < 0.5:
+            one.upload()
+        elif what < 0.68:
+            one.deliver()
+            if rng.random() < 0.7:
+                self.node.finish()
+        elif what < 0.9:
+            one.receive()
+        elif what < 0.94:
+            one.lose()
+        elif what < 0.975:
+            if one.session is None:
+                one.connect()
+        elif what < 0.99:
+            one.subscribe(rng.choice(VIEWS))
+        else:
+            for each in self.clients:
+                each.lose()
+            self.node.start()
+
+    def check(self) -> None:
+        """Let everybody come together, and compare."""
+        for one in self.clients:
+            if one.session is None:
+                one.connect()
+        self.settle()
+        snapshot = self.node.sync.history.snapshot
+        for one in self.clients:
+            assert one.session is not None
+            assert not one.store.pending() or one.store.progress.upload_client_version >= one.store.pending()[-1].version
+            assert one.active[0] == one.wanted[0]
+            view = self.node.sync.view(one.wanted[1])
+            expected = contents(snapshot, lambda name, v=view: v.rows(snapshot, name))
+            assert contents(one.store.snapshot) == expected, one.name
+        (ledger,) = contents(snapshot)["Ledger"].values()
+        assert sorted(ledger["lines"]) == sorted(line for c in self.clients for line in c.lines)
+        assert ledger["count"] == sum(sum(c.added.values()) for c in self.clients)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_clients_end_with_what_the_server_has(seed, tmp_path):
+    """Whatever happens on the way, at rest every client has its view of the server's state, and no write is lost."""
+    world = World(tmp_path, seed)
+    for _ in range(3):
+        for _ in range(60):
+            world.step()
+        world.check()
