@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from realmframe.model import ClassKind, Key
 from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, states_of
 from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, Integrated
 from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
+from realmframe.server.repair import repair
 from realmframe.server.views import Share, View, erasures, share
 from realmframe.wire import (
     Action,
@@ -33,6 +34,7 @@ from realmframe.wire import (
     Mark,
     Query,
     Upload,
+    UploadEntry,
     json_error_body,
     rejected_updates,
 )
@@ -318,7 +320,7 @@ class RealmSync:
         """Integrate what a client wrote; an error ends its session."""
         for entry in message.entries:
             try:
-                found = self.history.integrate(session.file, entry, may_change_schema=self.development)
+                found = self._integrate(session, entry)
             except SchemaMismatchError as error:
                 return failure(session.number, 225, str(error), Action.APPLICATION_BUG)
             except ProtocolError as error:
@@ -331,6 +333,23 @@ class RealmSync:
                     self._compensate(session, found)
         self.history.advance(session.file, message.progress_client_version, message.progress_server_version)
         return None
+
+    def _integrate(self, session: Session, entry: UploadEntry) -> Integrated | None:
+        history, development = self.history, self.development
+        try:
+            return history.integrate(session.file, entry, may_change_schema=development)
+        except SchemaMismatchError:
+            raise
+        except ProtocolError:
+            # Written on a state that we made up, and not corrected yet? Then it is our doing, not the client's.
+            if not session.flexible or entry.server_version >= session.synthetic:
+                raise
+        fitted = repair(history.snapshot, Changeset.decode(entry.changeset))
+        entry = replace(entry, server_version=history.version, changeset=fitted.encode())
+        found = history.integrate(session.file, entry, may_change_schema=development)
+        if found is not None:
+            self._send_states(session, found)
+        return found
 
     # ------------------------------------------------------------------ what clients get of a change
 
@@ -369,13 +388,16 @@ class RealmSync:
         nested = np.isin(found.original.op, _COLLECTION_OPS) | (found.original.path_len > 0)
         if not found.changed and not nested.any():
             return
-        # The correction is made up as well: what the client has written before it comes is corrected in turn.
-        session.synthetic = entry.version
+        self._send_states(session, found)
+
+    def _send_states(self, session: Session, found: Integrated) -> None:
+        # A correction is made up as well: what the client has written before it comes is corrected in turn.
+        session.synthetic = version = found.entry.version
         data = states_of(found.applied.snapshot, found.original, session.view).encode()
         if data:
             client = session.file.client_version
-            made = DownloadEntry(entry.version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-            session.queue(Changes(entry.version, client, (made,), len(data)))
+            made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+            session.queue(Changes(version, client, (made,), len(data)))
 
     def _compensate(self, session: Session, found: Integrated) -> None:
         """Take back the creation of objects that the writer's own queries do not match."""
