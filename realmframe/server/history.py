@@ -128,6 +128,8 @@ class History:
         self._dirty: set[int] = set()
         self._recent: deque[Entry] = deque()
         self._recent_bytes = 0
+        #: The newest entries, from a version on, are all of one origin.
+        self._tail_origin = self._tail_start = 0
         with database.transaction() as sql:
             t = db.realms.c
             found = sql.execute(sa.select(t.id, t.salt).where(t.app == app, t.name == name)).first()
@@ -184,6 +186,8 @@ class History:
                 yield Entry(*row[:6], bytes(row[6]), row[7])
 
     def _remember(self, entry: Entry) -> None:
+        if entry.origin != self._tail_origin:
+            self._tail_origin, self._tail_start = entry.origin, entry.version
         self._recent.append(entry)
         self._recent_bytes += len(entry.data)
         while len(self._recent) > _RECENT_ENTRIES or (self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1):
@@ -292,6 +296,8 @@ class History:
     def _merge(
         self, file: ClientFile, upload: UploadEntry, origin: int, original: Changeset
     ) -> tuple[Changeset, dict[int, Changeset]]:
+        if self._tail_origin == file.ident and upload.server_version + 1 >= self._tail_start:
+            return original, {}  # nothing but its own since: the usual case, and it may be a long tail
         others = [e for e in self.since(upload.server_version) if e.origin != file.ident and len(e.data)]
         if not others or not len(original):
             return original, {}

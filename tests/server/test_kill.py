@@ -125,8 +125,8 @@ def test_killed_while_uploads_come_in(tmp_path):
     chance, ends = random.Random(7), time.monotonic() + SECONDS
     try:
         writer = _Writer(server.url)
-        unanswered = 0
-        for _ in range(KILLS):
+        unanswered = repeated = 0
+        for n in range(KILLS):
             assert time.monotonic() < ends
             writer.burst(BURST)
             writer.read(lambda: False, chance.uniform(0.0, 0.03))
@@ -134,22 +134,22 @@ def test_killed_while_uploads_come_in(tmp_path):
                 writer.burst(BURST)  # some of it is on its way, or half done
             except ConnectionClosed:
                 pytest.fail("The server closed the connection by itself.")
+            while n % 2 and _durable(data) <= writer.acknowledged and time.monotonic() < ends:
+                time.sleep(0.001)
             time.sleep(chance.uniform(0.0, 0.02))
             server.kill()
-            writer.read(lambda: False, 0.5)  # what it had sent before
+            if n % 2 == 0:  # else the client never hears of what was committed, and sends it again
+                writer.read(lambda: False, 0.5)
             unanswered += len(writer.pending)
             writer.close()
             assert _durable(data) >= writer.acknowledged
+            repeated += _durable(data) - writer.acknowledged
             server.start()
             writer.connect()
         writer.read(lambda: not writer.session.rules.upload < writer.written, 10.0)
         assert writer.acknowledged == writer.written == 3 + 2 * BURST * KILLS
         assert writer.resent >= unanswered > 0
-        again = [
-            UploadEntry(n, writer.downloaded, 1000, 0, _step(n)) for n in range(writer.written - 9, writer.written)
-        ]
-        writer.send(again)  # integrated and acknowledged long since
-        writer.session.mark(1)
+        assert repeated > 0  # some uploads were in the log already when they came again
         writer.close()
     finally:
         server.stop()
