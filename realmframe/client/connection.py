@@ -297,6 +297,7 @@ class Connection:
         self.machine.opened(time.monotonic(), dialect)
         self.pump()
         writer = asyncio.create_task(self._write(socket))
+        reading: asyncio.Future[Any] | None = None
         try:
             while generation == self._generation:
                 reading = asyncio.ensure_future(socket.receive_bytes())
@@ -312,9 +313,11 @@ class Connection:
                 self.pump()
             return LOST
         finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await writer
+            # Both are waited for, so that what they end with is taken by somebody.
+            tasks = [task for task in (writer, reading) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _write(self, socket: httpx_ws.AsyncWebSocketSession) -> None:
         while True:
