@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from realmframe.changes import Changeset
 from realmframe.changes import instructions as i
@@ -22,6 +24,7 @@ from realmframe.errors import ApplyError
 from realmframe.model import (
     ClassKind,
     Collection,
+    Decimal128,
     Key,
     ObjectSchema,
     Property,
@@ -39,6 +42,7 @@ from realmframe.store.table import Cells, Chunk, Table
 
 _CREATE, _ERASE, _UPDATE = 2, 3, 4
 _NEGATIVE_ZERO: Final = -(1 << 63)
+_ZERO: Final = Decimal128.from_parts(0, 0, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +355,7 @@ class _ClassRun:
         self.schema, self.table, self.cs, self.rows = schema, table, cs, rows
         self.edit = TableEdit(table)
         self.cls = table.cls
+        self._zeros_end: dict[str, int] = {}
 
     def run(self) -> tuple[Table, Ids, dict[str, Ids], Ids]:
         cs, rows = self.cs, self.rows
@@ -461,7 +466,42 @@ class _ClassRun:
         if prop.type in (PropertyType.FLOAT, PropertyType.DOUBLE):
             rows, target = self._without_kept_zeros(name, rows, target)
         if len(rows):
-            self.edit.set_bulk(name, target, payload_array(self.cs, rows, prop, self.cls, self.schema))
+            values = payload_array(self.cs, rows, prop, self.cls, self.schema)
+            if prop.type is PropertyType.DECIMAL128 and not prop.optional:
+                values = self._with_plain_zeros(name, rows, values)
+            self.edit.set_bulk(name, target, values)
+
+    def _with_plain_zeros(self, name: str, rows: Ids, values: Any) -> Any:
+        """Turn decimal -0 into 0 where the real engine does; see :meth:`zeros_end`."""
+        odd = _is_zero(self.cs, rows) & (self.cs.value_hi[rows].view(np.uint64) != _ZERO.high)
+        if not odd.any():
+            return values
+        raw = np.frombuffer(values.storage.buffers()[1], np.uint8).reshape(-1, 16).copy()
+        raw[odd & (rows < self.zeros_end(name))] = np.frombuffer(_ZERO.to_bytes(), np.uint8)
+        storage = pa.Array.from_buffers(pa.binary(16), len(raw), [None, pa.py_buffer(raw)])
+        return pa.ExtensionArray.from_storage(values.type, storage)
+
+    def zeros_end(self, name: str) -> int:
+        """Give the row of the changeset up to which a decimal -0 is taken for 0.
+
+        The real engine keeps a column whose decimals are all 0 without any bits, and -0 is no reason to change that;
+        from the first other number on (0E+1 is one), it keeps -0 as it is written. (It decides by leaf of some 256
+        objects, and never goes back; here a whole column is looked at, as it is now.)
+        """
+        found = self._zeros_end.get(name)
+        if found is None:
+            zero = pa.scalar(_ZERO.to_bytes(), pa.binary(16))
+            arrays = (chunk.columns[name].array.storage for chunk in self.table.chunks)
+            cs, rows, found = self.cs, self.rows, 0
+            if all(pc.all(pc.equal(array, zero)).as_py() for array in arrays):
+                mine = (cs.op[rows] == _UPDATE) & (cs.path_len[rows] == 0)
+                mine &= cs.value_type[rows] == PropertyType.DECIMAL128
+                rows = rows[mine]
+                rows = rows[[cs.string(n) == name for n in cs.field[rows].tolist()]] if len(rows) else rows
+                other = rows[~_is_zero(cs, rows)]
+                found = int(other[0]) if len(other) else len(cs)
+            self._zeros_end[name] = found
+        return found
 
     def _without_kept_zeros(self, name: str, rows: Ids, target: Ids) -> tuple[Ids, Ids]:
         """Leave out zeros that would replace a negative zero: equal numbers are not written."""
@@ -489,6 +529,12 @@ class _ClassRun:
             thing.finish()
 
 
+def _is_zero(cs: Changeset, rows: Ids) -> Any:
+    """Tell which decimal values are 0 or -0, of exponent 0."""
+    unsigned = cs.value_hi[rows].view(np.uint64) & np.uint64((1 << 63) - 1)
+    return (unsigned == np.uint64(_ZERO.high)) & (cs.value_lo[rows] == 0)
+
+
 class _Object:
     """One object that is changed instruction by instruction."""
 
@@ -512,7 +558,25 @@ class _Object:
             if one.field == self._run.cls.primary_key:
                 self._rekey(one)
                 return
+            if isinstance(one, i.Update) and isinstance(one.value, Decimal128) and not one.path:
+                one = self._with_plain_zero(one, position)
             applier.apply(one, self._fields, self._run.cls)
+
+    def _with_plain_zero(self, one: i.Update, position: int) -> i.Update:
+        """Take a decimal -0 for 0 where the real engine does; see :meth:`_ClassRun.zeros_end`."""
+        prop, value = self._run.cls.columns.get(one.field), one.value
+        plain = prop is not None and prop.type is PropertyType.DECIMAL128 and not prop.optional
+        if not plain or prop is None or prop.collection is not Collection.SINGLE:
+            return one
+        assert isinstance(value, Decimal128)
+        if (
+            not value.negative
+            or value.high & ((1 << 63) - 1) != _ZERO.high
+            or value.low
+            or position >= self._run.zeros_end(one.field)
+        ):
+            return one
+        return i.Update(one.table, one.pk, one.field, one.path, _ZERO)
 
     def _rekey(self, one: Any) -> None:
         """Write the primary key, as the real engine does when told to (clients never tell it)."""
