@@ -103,6 +103,10 @@ class Session:
         self.has_schema = False
         #: Uploads based on versions below it may have met synthetic states on the client.
         self.synthetic = 0
+        #: Entries up to this version did not all go to the client as they are.
+        self.partial = 0
+        #: Version of the first bootstrap of a fresh file, if this session sent it.
+        self.first = -1
         self.is_lagging = False
 
     def queue(self, item: Changes) -> None:
@@ -200,6 +204,7 @@ class Session:
 class _Encoded:
     passed: bytes
     synthetic: bytes
+    is_whole: bool
 
 
 class RealmSync:
@@ -241,7 +246,7 @@ class RealmSync:
     def identify(self, session: Session, message: ClientIdent) -> None:
         """Catch up a client that says what it has."""
         history = self.history
-        session.covered = history.version
+        session.covered = session.partial = history.version
         session.sent = message.download_server_version
         session.synthetic = message.download_server_version
         history.advance(session.file, message.download_client_version, 0)
@@ -257,6 +262,7 @@ class RealmSync:
             session.view = View({})  # it was valid once; the schema has moved on
         if message.download_server_version == 0:
             self._queue_bootstrap(session, View({}), session.view, session.query_version)
+            session.first = session.synthetic
         else:
             self._catch_up(session, message.download_server_version)
 
@@ -277,7 +283,7 @@ class RealmSync:
             session.outbox.append(Changes(version, client, (item,), len(data)))
             session.outbox_bytes += len(data)
             session.synthetic = version
-        session.covered = version
+        session.covered = session.partial = version
 
     def _queue_bootstrap(self, session: Session, old: View, new: View, query_version: int) -> None:
         history = self.history
@@ -375,6 +381,8 @@ class RealmSync:
                 entries = _entries(entry, client, known[key])
                 if known[key].synthetic:
                     session.synthetic = entry.version
+                if not known[key].is_whole and not is_origin:
+                    session.partial = entry.version
             else:
                 entries = () if is_origin else (_as_is(entry, client),)
             session.queue(Changes(entry.version, client, entries, sum(len(e.changeset) for e in entries)))
@@ -382,11 +390,13 @@ class RealmSync:
     def _correct(self, session: Session, found: Integrated) -> None:
         """Tell a client how its write came out, if it may have merged it with states that we made up."""
         entry = found.entry
-        if entry.base >= session.synthetic or not len(found.original):
+        unseen = found.changed and entry.base < session.partial
+        if not len(found.original) or not (unseen or entry.base < session.synthetic):
             return
-        # Plain fields come out alike on both sides. What lies inside a collection or an embedded object may not.
+        # A client that met nothing but its first bootstrap met no erasures: plain fields come out alike on both sides.
+        # What lies inside a collection or an embedded object may not.
         nested = np.isin(found.original.op, _COLLECTION_OPS) | (found.original.path_len > 0)
-        if not found.changed and not nested.any():
+        if session.synthetic == session.first and not found.changed and not nested.any():
             return
         self._send_states(session, found)
 
@@ -448,7 +458,8 @@ def _encode(entry: Entry, found: Share) -> _Encoded:
     passed = b""
     if found.passed is not None:
         passed = entry.data if found.passed is entry.changeset else found.passed.encode()
-    return _Encoded(passed, b"" if found.synthetic is None else found.synthetic.encode())
+    is_whole = found.passed is entry.changeset or not len(entry.changeset)
+    return _Encoded(passed, b"" if found.synthetic is None else found.synthetic.encode(), is_whole)
 
 
 def _entries(entry: Entry, client: int, encoded: _Encoded) -> tuple[DownloadEntry, ...]:

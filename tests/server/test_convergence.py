@@ -189,9 +189,7 @@ class Client:
         return True
 
     def _download(self, m: Download) -> None:
-        entries = [
-            Entry(e.server_version, e.client_version, e.timestamp, e.file_ident, e.changeset) for e in m.entries
-        ]
+        entries = [Entry(e.server_version, e.client_version, e.timestamp, e.file_ident, e.changeset) for e in m.entries]
         progress = Progress(
             m.download_server_version,
             m.download_client_version,
@@ -377,7 +375,9 @@ class World:
         snapshot = self.node.sync.history.snapshot
         for one in self.clients:
             assert one.session is not None
-            assert not one.store.pending() or one.store.progress.upload_client_version >= one.store.pending()[-1].version
+            assert (
+                not one.store.pending() or one.store.progress.upload_client_version >= one.store.pending()[-1].version
+            )
             assert one.active[0] == one.wanted[0]
             view = self.node.sync.view(one.wanted[1])
             expected = contents(snapshot, lambda name, v=view: v.rows(snapshot, name))
