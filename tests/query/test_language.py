@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cmp_to_key
 from typing import Any
 
@@ -18,6 +17,7 @@ from realmframe.query.parsing import parse_tree
 from realmframe.query.printing import print_tree
 from realmframe.query.values import compare
 from realmframe.query.vector import FEW_ROWS
+from tests import transcripts
 
 SCHEMA = Schema(
     [
@@ -270,14 +270,8 @@ def test_print_and_parse(text: str, tail: str) -> None:
 
 def test_transcript_texts(source: Any) -> None:
     """Every query text that the real client sent parses, and its own text is a fixed point."""
-    from pathlib import Path
-
-    path = Path(__file__).parents[2].parent / "shared" / "transcripts" / "flx_query_texts.jsonl"
-    if not path.exists():
-        pytest.skip("the transcripts are not beside the repository")
     texts = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        message = json.loads(line)
+    for message in transcripts.records("flx_query_texts"):
         if message.get("kind") == "ws" and str(message.get("header", "")).startswith("query "):
             texts += list(message["body"].values())
     assert len(texts) > 40

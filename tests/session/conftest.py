@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +29,9 @@ from realmframe.wire import (
     parse_server,
     parse_subprotocol,
 )
+from tests import transcripts
 
 FLX, PBS = Dialect(14, flexible=True), Dialect(14, flexible=False)
-TRANSCRIPTS = Path(__file__).parents[2].parent / "shared" / "transcripts"
 
 
 @dataclass
@@ -293,43 +291,20 @@ def pair() -> Pair:
     return found
 
 
-def recorded(path: Path) -> Iterator[tuple[int, Dialect, bool, Any]]:
+def recorded(name: str) -> Iterator[tuple[int, Dialect, bool, Any]]:
     """Read the messages of a recorded conversation: connection, dialect, whether the client said it, message."""
     dialects: dict[int, Dialect | None] = {}
-    with path.open() as lines:
-        for line in lines:
-            record = json.loads(line)
-            if record["kind"] == "ws_open":
-                dialects[record["conn"]] = parse_subprotocol(str(record.get("answer", "")))
-            elif record["kind"] == "ws":
-                dialect = dialects[record["conn"]]
-                assert dialect is not None
-                parse = parse_client if record["dir"] == "c2s" else parse_server
-                yield record["conn"], dialect, record["dir"] == "c2s", parse(_bytes(record), dialect)
-
-
-def _bytes(record: dict[str, Any]) -> bytes:
-    head = record["header"].encode() + b"\n"
-    if "body_hex" in record:
-        return head + bytes.fromhex(record["body_hex"])
-    if "body" not in record:
-        return head
-    body = record["body"]
-    words = record["header"].split()
-    at = {"bind": 2, "json_error": 2, "error": 2, "query_error": 2, "log_message": 2}.get(words[0], -1)
-    forms = [body] if isinstance(body, str) else []
-    forms += [json.dumps(body, separators=(",", ":"), ensure_ascii=False), json.dumps(body)]
-    fitting = [f.encode() for f in forms if len(words) > 2 and len(f.encode()) == int(words[at])]
-    return head + (fitting[0] if fitting else b"")
+    for record in transcripts.records(name):
+        if record["kind"] == "ws_open":
+            dialects[record["conn"]] = parse_subprotocol(str(record.get("answer", "")))
+        elif record["kind"] == "ws":
+            dialect = dialects[record["conn"]]
+            assert dialect is not None
+            parse = parse_client if record["dir"] == "c2s" else parse_server
+            yield record["conn"], dialect, record["dir"] == "c2s", parse(transcripts.message(record)[0], dialect)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for a ``transcript`` once for each conversation between a client and a good server."""
     if "transcript" in metafunc.fixturenames:
-        skip = pytest.param(None, marks=pytest.mark.skip(reason="the recorded conversations are not here"))
-        files = [
-            *TRANSCRIPTS.glob("flx_*.jsonl"),
-            *TRANSCRIPTS.glob("pbs_*.jsonl"),
-            *TRANSCRIPTS.glob("session_*.jsonl"),
-        ]
-        metafunc.parametrize("transcript", sorted(files) or [skip], ids=lambda p: p.stem if p else "none")
+        metafunc.parametrize("transcript", transcripts.names("flx_", "pbs_", "session_"))

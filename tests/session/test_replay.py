@@ -6,7 +6,6 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from realmframe.session import ClientConnection, QuerySet, ServerConnection, SessionStart
@@ -51,7 +50,7 @@ def _mirror(machine: ServerConnection, message: Any) -> None:
         machine.send_error(message.session, message.code, body["message"], Action(body["action"]), try_again=again)
 
 
-def test_real_client_is_understood(transcript: Path) -> None:
+def test_real_client_is_understood(transcript: str) -> None:
     """Everything that the real client says is legal for our server's machine, which may say all that was answered."""
     machines: dict[int, ServerConnection] = {}
     over: set[int] = set()
@@ -85,12 +84,12 @@ class _Nothing:
         return []
 
 
-def _bindings(path: Path) -> Iterator[tuple[Dialect, list[tuple[bool, Any]]]]:
+def _bindings(name: str) -> Iterator[tuple[Dialect, list[tuple[bool, Any]]]]:
     """Split a conversation: from each BIND to the end of it, the messages of its session."""
     open_now: dict[tuple[int, int], list[tuple[bool, Any]]] = {}
     dialects: dict[int, Dialect] = {}
     done: dict[int, list[list[tuple[bool, Any]]]] = defaultdict(list)
-    for connection, dialect, from_client, message in recorded(path):
+    for connection, dialect, from_client, message in recorded(name):
         dialects[connection] = dialect
         number = getattr(message, "session", 0)
         if isinstance(message, Bind):
@@ -123,7 +122,7 @@ def _start(dialect: Dialect, messages: list[tuple[bool, Any]]) -> SessionStart:
     return SessionStart(**start)
 
 
-def test_recorded_server_is_understood(transcript: Path) -> None:
+def test_recorded_server_is_understood(transcript: str) -> None:
     """Everything that the recorded server says to a session gives its event, and none a protocol failure."""
     for dialect, messages in _bindings(transcript):
         number = messages[0][1].session
