@@ -51,18 +51,13 @@ NAMES = (
 )
 
 
-def _is_flexible(body: Any) -> bool:
-    return isinstance(body, dict) and "sessionReason" in body
-
-
 def raw_message(record: dict[str, Any]) -> bytes:
     """Put a recorded message together again."""
     head = record["header"].encode() + b"\n"
     if "body_hex" in record:
         return head + bytes.fromhex(record["body_hex"])
-    is_partition = record["header"].startswith("bind") and "body" in record and not _is_flexible(record["body"])
-    if is_partition:  # the record holds the partition decoded
-        return head + json.dumps(record["body"], separators=(",", ":")).encode()
+    if "body_text" in record:
+        return head + record["body_text"].encode()
     body = record.get("body")
     if body is None:
         return head
