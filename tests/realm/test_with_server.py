@@ -106,3 +106,16 @@ def test_email_and_password(app: Callable[[str], rf.App]) -> None:
     assert caught.value.code == "AccountNameInUse"
     user.log_out()
     assert user.state == "logged_out"
+
+
+def test_large_bootstrap(open_dogs: Open) -> None:
+    """More than one window of well-compressing data comes to a second client without a stall."""
+    count = 60_000
+    with open_dogs("a") as one:
+        for start in range(0, count, 20_000):
+            with one.write() as tx:
+                tx.upsert("Dog", [{"_id": n, "name": "x" * 200, "age": 1} for n in range(start, start + 20_000)])
+        one.upload_all_local_changes(timeout=120.0)
+        with open_dogs("b") as two:
+            assert len(two["Dog"]) == count
+            assert (two["Dog"].name == "x" * 200).all()
