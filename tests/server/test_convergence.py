@@ -395,3 +395,80 @@ def test_clients_end_with_what_the_server_has(seed, tmp_path):
         for _ in range(60):
             world.step()
         world.check()
+
+
+def _joined(world: World, *views: str) -> tuple[Client, ...]:
+    for one, view in zip(world.clients, views, strict=True):
+        one.subscribe(view)
+    world.settle()
+    return tuple(world.clients)
+
+
+def test_creation_that_met_an_erasure_the_view_hides(tmp_path):
+    """A creation that loses to a reverted one outside its client's view is taken from the client too."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "area == 1 ", "area == 2 ")
+    for one, area in ((a, 3), (b, 2)):
+        one.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), area))
+    a.upload()
+    a.deliver()
+    world.check()
+
+
+def test_plain_write_that_met_a_made_up_erasure(tmp_path):
+    """A field written to an object that moved out of view and in again meanwhile has the server's value."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1))
+    world.settle()
+    b.commit(AddInteger("Item", 1, "count", (), 4))
+    for area in (2, 1):
+        a.commit(Update("Item", 1, "area", (), area))
+    a.upload()
+    a.deliver()
+    world.node.finish()
+    while b.receive():
+        pass
+    world.check()
+    assert contents(world.node.sync.history.snapshot)["Item"][1]["count"] == 4
+
+
+def test_list_written_on_a_made_up_state(tmp_path):
+    """Insertions made before and after a made-up state all reach the server; none is refused for the list's size."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1))
+    world.settle()
+    b.commit(ArrayInsert("Item", 1, "tags", (0,), "before", 0))
+    for area in (2, 1):
+        a.commit(Update("Item", 1, "area", (), area))
+    a.upload()
+    a.deliver()
+    world.node.finish()
+    while b.receive():
+        pass
+    size = len(b.items()["Item"][1]["tags"])
+    b.commit(ArrayInsert("Item", 1, "tags", (0,), "after", size))
+    world.check()
+    assert sorted(contents(world.node.sync.history.snapshot)["Item"][1]["tags"]) == ["after", "before"]
+
+
+def test_outcome_that_was_on_its_way_when_the_connection_ended(tmp_path):
+    """A write whose acknowledgement and correction were lost comes out as the server has it after a reconnect."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "TRUEPREDICATE ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1))
+    world.settle()
+    b.lose()
+    a.commit(ArrayInsert("Item", 1, "tags", (0,), "a", 0))
+    world.settle()
+    b.commit(ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    b.connect()
+    while b.receive():
+        pass
+    b.upload()
+    b.deliver()
+    world.node.finish()
+    b.lose()
+    world.check()
+    assert sorted(contents(world.node.sync.history.snapshot)["Item"][1]["tags"]) == ["a", "b"]
