@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
+import sqlalchemy as sa
+
 from realmframe.errors import LocalProtocolError, RealmError, RemoteProtocolError
 from realmframe.server import database as db
 from realmframe.server.history import History
@@ -39,6 +41,8 @@ log = logging.getLogger("realmframe.server")
 _BATCH: Final = 256
 #: Bytes that may wait for a slow client before nothing more is prepared for it.
 ROOM: Final = 8 << 20
+#: Name of an app's one realm of Flexible Sync.
+_FLEXIBLE: Final = "flx"
 Deliver = Callable[["list[bytes]", "int | None"], None]
 
 
@@ -129,6 +133,7 @@ class Engine:
         self._database, self._development, self._folder = database, development, folder
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._realms: dict[tuple[str, str], RealmSync] = {}
+        self._modes: dict[str, bool] = {}
         self._touched: set[RealmSync] = set()
         self._out: set[Connection] = set()
         self._closing: dict[Connection, int] = {}
@@ -315,14 +320,37 @@ class Engine:
         old = connection.sessions.pop(number, None)
         if old is not None:
             old[0].remove(old[1])
-        name = "flx" if connection.flexible else f"partition {message.body}"
+        name = _FLEXIBLE if connection.flexible else f"partition {message.body}"
         if len(name) > 1_024:
             connection.send(failure(number, 204, "The partition value is too long.", Action.PROTOCOL_VIOLATION))
+            return
+        if self._mode(connection.app, flexible=connection.flexible) != connection.flexible:
+            self._refuse_mode(connection)
             return
         realm = connection.binding[number] = self.realm(connection.app, name)
         if message.need_ident:
             file = realm.history.new_file(connection.user)
             connection.machine.send_ident(number, file.ident, file.salt)
+
+    def _mode(self, app: str, *, flexible: bool) -> bool:
+        """Say whether an app syncs flexibly; its first use decides."""
+        found = self._modes.get(app)
+        if found is None:
+            t = db.realms.c
+            with self._database.transaction() as sql:
+                name = sql.execute(sa.select(t.name).where(t.app == app).limit(1)).scalar()
+            found = self._modes[app] = flexible if name is None else name == _FLEXIBLE
+        return found
+
+    def _refuse_mode(self, connection: Connection) -> None:
+        """End a connection in the mode that the app does not have; the error is the whole connection's."""
+        code = 114 if connection.flexible else 113
+        have, asked = ("partitions", "flexible") if connection.flexible else ("Flexible Sync", "partition-based")
+        text = f"The app syncs with {have}, but the client asked for {asked} sync: change the client's configuration."
+        self._forget(connection)
+        self._out.add(connection)
+        connection.machine.send_error(0, code, text, Action.APPLICATION_BUG)
+        self._close(connection, 1000)
 
     def _ident(self, connection: Connection, number: int, message: ClientIdent) -> None:
         realm = connection.binding.pop(number, None)
