@@ -341,8 +341,12 @@ class History:
 
     @property
     def is_dirty(self) -> bool:
-        """Whether there is something that has to be committed before anything is acknowledged."""
-        return bool(self.rows)
+        """Whether there is something that has to be committed before anything is sent.
+
+        How far clients say to be counts: every DOWNLOAD announces it, and a real client ends the session when that goes
+        back, as it would after a crash.
+        """
+        return bool(self.rows or self._dirty)
 
     def write(self, sql: sa.Connection) -> None:
         """Write what piled up, inside a transaction of the caller."""

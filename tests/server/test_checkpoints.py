@@ -180,3 +180,20 @@ def test_not_ahead_of_the_log(closed):
         raise RuntimeError
     database.close()
     assert _reopen(folder) == (state, 0)
+
+
+def test_progress_is_durable_before_it_is_announced(tmp_path):
+    """How far a client says to be has to be committed too: every DOWNLOAD announces it, and it may never go back."""
+    database = db.Database(tmp_path / "server.db")
+    history = History(database, "app", NAME)
+    _write(history, database, 0, 2)
+    assert not history.is_dirty
+    file = history.files[max(history.files)]
+    history.advance(file, file.client_version + 7, history.version)
+    assert history.is_dirty
+    with database.transaction() as sql:
+        history.write(sql)
+    assert not history.is_dirty
+    again = History(database, "app", NAME)
+    assert again.files[file.ident].client_version == file.client_version
+    database.close()
