@@ -10,7 +10,8 @@ from typing import Any, Final
 from realmframe.errors import SchemaError
 from realmframe.model.types import COLLECTION_SUFFIXES, TYPE_NAMES, TYPE_WORDS, ClassKind, Collection, PropertyType
 
-_SHORT: Final = re.compile(r"(?P<word>[^?\[\]<>{}\s]+)(?P<optional>\?)?(?P<suffix>\[\]|<>|\{\})?(?P<late>\?)?")
+#: The SDK puts the mark before the suffix of a collection; it is taken after it too.
+_SHORT: Final = re.compile(r"(?P<word>[^?\[\]<>{}\s]+)(?P<optional>\?)?(?P<suffix>\[\]|<>|\{\})?(?P<late>(?<!\?)\?)?")
 _KEY_TYPES: Final = frozenset({PropertyType.INT, PropertyType.STRING, PropertyType.OBJECT_ID, PropertyType.UUID})
 #: Longest class name that the SDK's storage layer takes, and longest property name.
 MAX_CLASS_NAME: Final = 57
