@@ -50,7 +50,8 @@ def run(url: str, app_id: str, folder: Path, carrier: str, rate: float, seconds:
         flexible=True,
         initial_subscriptions=lambda subs, _realm: subs.add("Flight", "carrier == $0", carrier, name="mine"),
     )
-    rng = random.Random(f"{carrier}")
+    # Other numbers at each start: the same ones again would write what is there already, which changes nothing.
+    rng = random.Random()
     stop = threading.Event()
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
     with rf.Realm.open(path=f"{carrier}.realm", schema=None, sync=sync) as realm:
