@@ -1,4 +1,4 @@
-"""Helpers for tests, for users too: a server on a free port."""
+"""A realmframe server on a free port, in a thread or in a process of its own."""
 
 from __future__ import annotations
 
