@@ -10,11 +10,14 @@ from realmframe.store.builders import (
     value_instructions,
 )
 from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
+from realmframe.store.compare import difference_changeset
 from realmframe.store.files import FileSystem
 from realmframe.store.pending import LocalChange
 from realmframe.store.realm_store import Commit, RealmStore
+from realmframe.store.recovery import Lost, Recovered, keep_schema, recover, written
+from realmframe.store.reset import Reset
 from realmframe.store.snapshot import Snapshot
-from realmframe.store.state import ClientFile, Entry, Owner, Progress
+from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 from realmframe.store.table import Table
 from realmframe.store.types import arrow_type
 
@@ -26,18 +29,25 @@ __all__ = [
     "Entry",
     "FileSystem",
     "LocalChange",
+    "Lost",
     "Owner",
     "Progress",
     "RealmStore",
+    "Recovered",
+    "Reset",
     "Snapshot",
+    "State",
     "Table",
     "Touched",
     "apply",
     "arrow_type",
     "coerce",
+    "difference_changeset",
     "erase_changeset",
+    "keep_schema",
     "objects_changeset",
     "read_checkpoint",
+    "recover",
     "schema_changeset",
     "schema_from_json",
     "schema_to_json",
@@ -45,4 +55,5 @@ __all__ = [
     "value_instructions",
     "values_to_arrow",
     "write_checkpoint",
+    "written",
 ]

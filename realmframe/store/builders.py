@@ -77,9 +77,10 @@ class _Writer:
                 yield from self.place(element, item, (*path, key), reset=False)
         else:
             for index, item in enumerate(value):
-                yield from self._insert(element, item, (*path, index))
+                yield from self.insert(element, item, (*path, index))
 
-    def _insert(self, element: Property, item: Any, path: i.Path) -> Iterator[i.Instruction]:
+    def insert(self, element: Property, item: Any, path: i.Path) -> Iterator[i.Instruction]:
+        """Append a value to a list that ends at the path's index."""
         index = path[-1]
         assert isinstance(index, int)
         where = (self._table, self._pk, self._field, path)
@@ -110,6 +111,16 @@ def value_instructions(
         Whether it may hold something already: collections are cleared, embedded objects replaced.
     """
     return _Writer(schema, table, pk, prop.name).place(prop, value, (), reset=reset)
+
+
+def insertion_instructions(
+    schema: Schema, table: str, pk: Key, field: str, element: Property, item: Any, path: i.Path, size: int
+) -> Iterator[i.Instruction]:
+    """Give the instructions that insert a value, with all that is in it, into a list of ``size`` elements."""
+    first, *rest = _Writer(schema, table, pk, field).insert(element, item, path)
+    assert isinstance(first, i.ArrayInsert)
+    yield replace(first, prior_size=size)
+    yield from rest
 
 
 def _emitter(table: Table) -> Emitter:
@@ -239,14 +250,14 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
             fresh_values = values if not len(known) else values.take(pa.array(fresh))
             emitter.update(prop, new_keys, fresh_values)
             if len(known):
-                changed = known[_differs(table, name, rows[known], values.take(pa.array(known)))]
+                changed = known[column_differs(table, name, rows[known], values.take(pa.array(known)))]
                 emitter.update(prop, keys.take(pa.array(changed)), values.take(pa.array(changed)))
         else:
             nested += _nested_upsert(table, prop, rows, keys, values)
     return _joined(emitter.finish(), nested)
 
 
-def _differs(table: Table, name: str, rows: Ids, new: Any) -> Any:
+def column_differs(table: Table, name: str, rows: Ids, new: Any) -> Any:
     """Tell which rows hold another value, bit for bit (a null differs from everything but a null)."""
     old = table.column(name).take(pa.array(rows)).combine_chunks()
     if old.type != new.type:
@@ -285,17 +296,22 @@ def erase_changeset(snapshot: Snapshot, cls: str, rows: Ids) -> Changeset:
     Single links and Mixed values become null, elements of lists and sets are removed, dictionary values become null.
     """
     table = snapshot.table(cls)
-    keys = [table.key(int(r)) for r in rows]
-    gone = {Link(cls, key) for key in keys}
-    found: list[i.Instruction] = []
-    for name, other in snapshot.tables.items():
-        for prop in other.cls.columns.values():
-            if prop.type is PropertyType.MIXED or (prop.type is PropertyType.OBJECT and _may_link(prop, cls, snapshot)):
-                found += _unlink(other, name, prop, gone, snapshot)
+    unlinked = unlink_changeset(snapshot, cls, [table.key(int(r)) for r in rows])
     emitter = _emitter(table)
     emitter.erase(table.keys().take(pa.array(rows)))
     bulk = emitter.finish()
-    return concat([Changeset.from_instructions(found), bulk]) if found else bulk
+    return concat([unlinked, bulk]) if len(unlinked) else bulk
+
+
+def unlink_changeset(snapshot: Snapshot, cls: str, keys: Sequence[Key]) -> Changeset:
+    """Give what takes away all links to objects of a class, as :func:`erase_changeset` does before it erases them."""
+    gone = {Link(cls, key) for key in keys}
+    found: list[i.Instruction] = []
+    for name, other in snapshot.tables.items() if gone else ():
+        for prop in other.cls.columns.values():
+            if prop.type is PropertyType.MIXED or (prop.type is PropertyType.OBJECT and _may_link(prop, cls, snapshot)):
+                found += _unlink(other, name, prop, gone, snapshot)
+    return Changeset.from_instructions(found)
 
 
 def _may_link(prop: Property, cls: str, snapshot: Snapshot) -> bool:

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     LOCAL = 1
     INTEGRATE = 2
     META = 3
+    RESET = 4
 
 
 _KINDS: Final = frozenset(int(k) for k in Kind)

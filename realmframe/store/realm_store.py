@@ -42,6 +42,7 @@ from realmframe.store.checkpoint import (
 from realmframe.store.files import FileSystem, explained
 from realmframe.store.journal import Record, Segment, segment_numbers, segment_path
 from realmframe.store.pending import LocalChange
+from realmframe.store.reset import Reset, reset_record
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 
@@ -440,6 +441,22 @@ class RealmStore:
         with self._lock:
             entries = self._staged.pop(query_version, [])
         return self.integrate(entries, progress, query_version=query_version)
+
+    def reset(self, make: Callable[[State], Reset]) -> Snapshot:
+        """Put a fresh copy's state, number and progress in the place of the realm's own, in one commit.
+
+        Parameters
+        ----------
+        make : callable
+            ``f(state)``: gives the reset for the newest state. Nobody commits meanwhile, other processes included.
+
+        Raises
+        ------
+        ApplyError
+            If the reset's changeset contradicts the state; nothing was written then. So too whatever ``make`` raises.
+        """
+        with self._writing():
+            return self._append(reset_record(self._state, make(self._state)))
 
     def set_file(self, ident: int, salt: int) -> None:
         """Store the file's number at the server."""

@@ -17,6 +17,7 @@ from realmframe.errors import RemoteProtocolError
 from realmframe.store.apply import Applied, apply
 from realmframe.store.journal import Kind, Record
 from realmframe.store.pending import Changes, LocalChange
+from realmframe.store.reset import advance_reset
 from realmframe.store.snapshot import Snapshot
 
 
@@ -147,6 +148,8 @@ def advance(state: State, record: Record, decoded: Changeset | None = None) -> t
         return _advance_local(state, record, decoded)
     if record.kind is Kind.INTEGRATE:
         return _advance_integrate(state, record)
+    if record.kind is Kind.RESET:
+        return advance_reset(state, record)
     return _advance_meta(state, json.loads(record.payload)), None
 
 
