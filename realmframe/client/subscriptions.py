@@ -35,17 +35,16 @@ class StoredSubscriptions:
         self._store = store
         self._lock = threading.RLock()
         self._bootstrapping: int | None = None
-        self._read: object = None
-        self._value = SubscriptionStore()
+        #: What was read last, and what it says: swapped in one step, so that reading takes no lock.
+        self._known: tuple[object, SubscriptionStore] = (None, SubscriptionStore())
 
     @property
     def sets(self) -> SubscriptionStore:
         """All sets as they are now."""
-        with self._lock:
-            stored = self._store.subscriptions
-            if stored is not self._read:
-                self._read, self._value = stored, SubscriptionStore.from_json(stored)
-            return self._value
+        stored, known = self._store.subscriptions, self._known
+        if stored is not known[0]:
+            known = self._known = (stored, SubscriptionStore.from_json(stored))
+        return known[1]
 
     @property
     def latest(self) -> SubscriptionSet:
@@ -107,7 +106,7 @@ class StoredSubscriptions:
 
     def _put(self, sets: SubscriptionStore) -> None:
         self._store.set_subscriptions(sets.to_json())
-        self._read, self._value = self._store.subscriptions, sets
+        self._known = (self._store.subscriptions, sets)
 
 
 def query_set(found: SubscriptionSet) -> QuerySet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime as dt
 import logging
 import threading
@@ -55,6 +56,8 @@ log: Final = logging.getLogger("realmframe.client")
 POLL_SECONDS: Final = 0.05
 #: Seconds between two tries of a follower to become the process that syncs.
 ELECTION_SECONDS: Final = 0.25
+#: Seconds that a session waits at most for the one before it to end.
+HANDOVER_SECONDS: Final = 60.0
 _DIRECTIONS: Final = ("download", "upload")
 _MODES: Final = ("report_indefinitely", "for_currently_outstanding_work")
 #: Runs the users' callbacks, one at a time, so that they may wait for the sync thread.
@@ -95,22 +98,34 @@ class SyncSession:
     store : RealmStore
     subscriptions : StoredSubscriptions
     options : SessionOptions
+    commit_lock : RLock, optional
+        Held by whoever commits, so that nothing is integrated within a transaction.
+    after : SyncSession, optional
+        One of the same realm that is ending; this one begins when that has ended.
     """
 
     def __init__(
-        self, app: App, store: RealmStore, subscriptions: StoredSubscriptions, options: SessionOptions
+        self,
+        app: App,
+        store: RealmStore,
+        subscriptions: StoredSubscriptions,
+        options: SessionOptions,
+        commit_lock: threading.RLock | None = None,
+        *,
+        after: SyncSession | None = None,
     ) -> None:
         self.app = app
         self.store = store
         self.subscriptions = subscriptions
         self.options = options
-        self.commit_lock = threading.RLock()
+        self.commit_lock = commit_lock or threading.RLock()
+        self._after = after
+        self.ended = asyncio.Event()
         self.number = 0
         self.transfer = TransferProgress()
         self.last_error: RealmError | None = None
         self.fatal_error: RealmError | None = None
         self.caught_up_at: float | None = None
-        self.is_integrating = False
         self._wanted = False
         self._closed = False
         self._caught_up = False
@@ -299,6 +314,10 @@ class SyncSession:
 
     async def _lead(self) -> None:
         """Become the process that syncs this realm, then keep an eye on what the others commit."""
+        after, self._after = self._after, None
+        if after is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(after.ended.wait(), HANDOVER_SECONDS)
         while True:
             try:
                 self._leader.acquire(timeout=0)
@@ -312,11 +331,16 @@ class SyncSession:
         self._bind()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            # While something is integrated the store is locked, and the loop must not wait for it.
-            if not self.is_integrating:
+            # While something is integrated or written the store is locked, and the loop must not wait for it.
+            if not self.commit_lock.acquire(blocking=False):
+                continue
+            try:
                 version = self.store.snapshot.version
-                if self.store.refresh().version != version:
-                    self._on_wake()
+                is_newer = self.store.refresh().version != version
+            finally:
+                self.commit_lock.release()
+            if is_newer:
+                self._on_wake()
 
     async def _check_token(self) -> None:
         """Refresh an access token that has ended, also where the user's connection is still open."""
@@ -359,12 +383,14 @@ class SyncSession:
         running = [t for t in self._tasks if t.get_loop() is asyncio.get_running_loop()]
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        self._tasks.clear()
-        self._forget()
-        if self._leader.is_locked:
-            self._leader.release(force=True)
-        self._notify()
+        try:
+            await asyncio.gather(*running, return_exceptions=True)
+        finally:
+            self._tasks.clear()
+            self._forget()
+            if self._leader.is_locked:
+                self._leader.release(force=True)
+            self._notify()
 
     def _forget(self) -> None:
         connection, self._machine = self._connection, None
@@ -374,8 +400,11 @@ class SyncSession:
         self._caught_up = False
 
     async def _close(self) -> None:
-        await self._stop()
-        self._waits.fail(ClosedError("The realm was closed."))
+        try:
+            await self._stop()
+        finally:
+            self.ended.set()
+            self._waits.fail(ClosedError("The realm was closed."))
 
     def _reconnect(self) -> None:
         if self.fatal_error is not None:
@@ -481,11 +510,7 @@ class SyncSession:
             for e in entries
         ]
         with self.commit_lock:
-            self.is_integrating = True
-            try:
-                return self.store.integrate(found, _to_store(progress), query_version=query_version).version
-            finally:
-                self.is_integrating = False
+            return self.store.integrate(found, _to_store(progress), query_version=query_version).version
 
     def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
         self._waits.settle()

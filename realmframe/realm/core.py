@@ -67,20 +67,24 @@ class RealmCore:
         self.key = _key(place.path)
         self.users = 0
         self.closed = threading.Event()
-        self.closing = False
+        #: Nobody uses it and its session is being ended; until its files are, it can be opened again.
+        self.closing = self._files_closing = False
+        self._ending_sessions = 0
         sync = configuration.sync
         self.owner = None if sync is None else owner_of(sync)
         self.store = RealmStore.open(
             self.path, create=not configuration.read_only, read_only=configuration.read_only, owner=self.owner
         )
         self.subscriptions = StoredSubscriptions(self.store)
+        self.write_lock = threading.RLock()
         self.session = None if sync is None else self._make_session(sync, configuration)
-        self.write_lock = self.session.commit_lock if self.session is not None else threading.RLock()
         self.stop_policy = "immediately" if sync is None else sync.session_stop_policy
         self.times = Times(self.store.snapshot.version)
         self._stop_listening: Callable[[], None] = self.store.listen(self._on_commit)
 
-    def _make_session(self, sync: SyncConfiguration, configuration: Configuration) -> SyncSession:
+    def _make_session(
+        self, sync: SyncConfiguration, configuration: Configuration, after: SyncSession | None = None
+    ) -> SyncSession:
         partition = None if sync.flexible else _partition_text(sync.partition_value)
         options = SessionOptions(
             user_id=sync.user.id,
@@ -90,7 +94,7 @@ class RealmCore:
             cancel_waits=sync.cancel_waits_on_non_fatal_errors,
             on_error=sync.on_error,
         )
-        return SyncSession(sync.user.app, self.store, self.subscriptions, options)
+        return SyncSession(sync.user.app, self.store, self.subscriptions, options, self.write_lock, after=after)
 
     def _on_commit(self, news: Commit) -> None:
         self.times.note(news.snapshot.version)
@@ -118,7 +122,7 @@ class RealmCore:
         while True:
             with _lock:
                 known = _open.get(_key(place.path))
-                if known is None or not known.closing:
+                if known is None or not known.closing or known.can_be_revived(configuration):
                     return cls._join(known, place, configuration)
             if not known.closed.wait(max(0.0, ends - time.monotonic())):
                 raise StorageError(f"The realm {place.path} is still being closed.", path=str(place.path))
@@ -137,8 +141,22 @@ class RealmCore:
             raise
         if known is None:
             _open[core.key] = core
+        elif core.closing:
+            core.revive(configuration)
         core.users += 1
         return core, is_new
+
+    def can_be_revived(self, configuration: Configuration) -> bool:
+        """Tell whether its last session may go on ending while another one of the same owner begins."""
+        sync = configuration.sync
+        return not self._files_closing and self.owner == (None if sync is None else owner_of(sync))
+
+    def revive(self, configuration: Configuration) -> None:
+        """Open again before the files were closed: an open need not wait for what ends in the background."""
+        self.closing = False
+        if configuration.sync is not None:
+            self.session = self._make_session(configuration.sync, configuration, after=self.session)
+            self.stop_policy = configuration.sync.session_stop_policy
 
     def check_mode(self) -> None:
         """Refuse to sync a file that was made for something else."""
@@ -169,6 +187,10 @@ class RealmCore:
         wanted = configuration.schema
         if wanted is None:
             return
+        have = self.store.snapshot.schema
+        check_schema(wanted, have)
+        if len(schema_changeset(wanted, have)) == 0:
+            return  # without looking for newer commits, which would have to wait for what is being integrated
         have = self.store.refresh().schema
         check_schema(wanted, have)
         changeset = schema_changeset(wanted, have)
@@ -180,9 +202,12 @@ class RealmCore:
 
     def newest(self) -> Snapshot:
         """Give the newest snapshot, with what other processes committed unless that would have to be waited for."""
-        if self.session is not None and self.session.is_integrating:
+        if not self.write_lock.acquire(blocking=False):
             return self.store.snapshot
-        return self.store.refresh()
+        try:
+            return self.store.refresh()
+        finally:
+            self.write_lock.release()
 
     def commit(self, changeset: Changeset) -> Snapshot:
         """Write locally, durably."""
@@ -199,19 +224,32 @@ class RealmCore:
         """
         with _lock:
             self.users -= 1
-            if self.users > 0 or self.closing:
+            if self.users > 0:
                 return
             self.closing = True
+            self._ending_sessions += 1
+            session = self.session
         if abandon:
-            threading.Thread(target=self._close, name=f"realmframe-close-{self.path.name}", daemon=True).start()
+            name = f"realmframe-close-{self.path.name}"
+            threading.Thread(target=self._close, args=(session,), name=name, daemon=True).start()
         else:
-            self._close()
+            self._close(session)
 
-    def _close(self) -> None:
+    def _close(self, session: SyncSession | None) -> None:
+        """End a session, then the files, unless somebody has opened the realm again meanwhile."""
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            with _lock:
+                self._ending_sessions -= 1
+                self._files_closing = is_last = self.users == 0 and self._ending_sessions == 0
+            if is_last:
+                self._close_files()
+
+    def _close_files(self) -> None:
         try:
             self._stop_listening()
-            if self.session is not None:
-                self.session.close()
             self.store.close()
         finally:
             with _lock:

@@ -11,12 +11,16 @@ download_before_..  open_local_realm  returns with what is here; sync goes on in
 
 Whether a realm is new is decided once, when the call begins. Initial subscriptions are written, once, before anything
 is waited for; so they are there in each of these cases.
+
+Whoever waits does so in a thread of the caller, on a clock of its own: neither the network nor the sync thread has to
+do anything for the time-out to come. Cancelling, and Ctrl-C while waiting, end the session in the background.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -42,7 +46,6 @@ _PHASES: Final = {
     "connect": "the connection was being opened",
     "download": "data was being downloaded",
     "subscriptions": "the subscriptions were being synchronised",
-    "done": "the last data was being stored",
 }
 
 
@@ -61,18 +64,20 @@ class Opening:
         self.timed_out = False
         self._wake = threading.Event()
         self._now = self._cancelled = False
+        self._awaited = "download"
         self._realm: Realm | None = None
         self._error: BaseException | None = None
         self._finish_lock = threading.Lock()
         self._finished = False
         self._future: concurrent.futures.Future[None] | None = None
+        self._callbacks: list[Callable[[], object]] = []
         # The clock starts with the call; which behaviour's limit counts is known when the files were looked at.
         began = Deadline(None)
         self._core, self.is_new = RealmCore.acquire(configuration)
-        self.behavior: OpenRealmBehaviorConfiguration | None = None if sync is None else sync.behavior(self.is_new)
-        limit = None if self.behavior is None else self.behavior.time_out
-        self._deadline = Deadline(None if limit is None else limit - began.elapsed)
         try:
+            self.behavior: OpenRealmBehaviorConfiguration | None = None if sync is None else sync.behavior(self.is_new)
+            limit = None if self.behavior is None else self.behavior.time_out
+            self._deadline = Deadline(None if limit is None else limit - began.elapsed)
             self._begin()
         except BaseException:
             self._core.release(abandon=True)
@@ -93,7 +98,7 @@ class Opening:
                 on_first_open(self._realm)
             return
         self._future = sync_loop().submit(self._wait())
-        self._future.add_done_callback(lambda _: self._wake.set())
+        self._future.add_done_callback(lambda _: self._stir())
 
     def _initial_subscriptions(self, realm: Realm) -> None:
         sync = self.configuration.sync
@@ -115,6 +120,7 @@ class Opening:
         assert session is not None
         await session.wait_download()
         if session.options.flexible:
+            self._awaited = "subscriptions"
             await session.wait_subscriptions()
             # What the new subscriptions brought is here; ask once more for what came meanwhile.
         if self.configuration.schema is not None:
@@ -149,12 +155,39 @@ class Opening:
     def open_now(self) -> None:
         """Do not wait any longer: open with what is there, syncing in the background."""
         self._now = True
-        self._wake.set()
+        self._stir()
 
     def cancel(self) -> None:
-        """Give up; :meth:`result` raises CancelledError."""
+        """Give up, at once and without waiting for anything: the session ends, :meth:`result` raises CancelledError.
+
+        Nothing happens if the opening is over already.
+        """
         self._cancelled = True
+        self._finish()
+        self._stir()
+
+    def abandon(self) -> None:
+        """Cancel, also when the realm is open already: it is closed, in the background."""
+        self.cancel()
+        realm, self._realm = self._realm, None
+        if realm is not None:
+            realm.abandon()
+
+    def _stir(self) -> None:
+        """Have everybody look who waits (any thread)."""
         self._wake.set()
+        for callback in self._callbacks:
+            with contextlib.suppress(RuntimeError):  # a loop that has ended: nobody waits there
+                callback()
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the time-out; None without one."""
+        return self._deadline.remaining
+
+    def when_stirred(self, callback: Callable[[], object]) -> None:
+        """Have a function called, in any thread, when :meth:`done` may have become true before the time-out."""
+        self._callbacks.append(callback)
 
     # ------------------------------------------------------------------ the end
 
@@ -173,15 +206,14 @@ class Opening:
         try:
             while not self.done(_TICK):
                 pass
-        except KeyboardInterrupt:
-            self.cancel()
             self._finish()
+            if self._error is not None:
+                raise self._error
+            assert self._realm is not None
+            return self._realm
+        except BaseException:  # Ctrl-C, or how it ended
+            self.abandon()
             raise
-        self._finish()
-        if self._error is not None:
-            raise self._error
-        assert self._realm is not None
-        return self._realm
 
     def _finish(self) -> None:
         with self._finish_lock:
@@ -211,14 +243,16 @@ class Opening:
         return self._late()
 
     def _late(self) -> OpenTimeoutError:
-        progress, session = self.progress, self._core.session
+        session, progress = self._core.session, self.progress
         cause: RealmError | None = None if session is None else session.last_error
         seconds = self.behavior.time_out if self.behavior is not None else None
+        # A session that others had open already was done once; this open waits for what is newer.
+        phase = self._awaited if progress.phase == "done" else progress.phase
         why = f" Last: {cause.message}" if cause is not None else ""
         error = OpenTimeoutError(
-            f"The realm {self._core.path.name} did not open within {seconds:g} s: {_PHASES[progress.phase]}, "
+            f"The realm {self._core.path.name} did not open within {seconds:g} s: {_PHASES[phase]}, "
             f"{progress.bytes:,} bytes had come.{why}",
-            phase=progress.phase,
+            phase=phase,
             progress=progress.to_dict(),
             cause=cause,
             hint='time_out_behavior="open_local_realm" opens with what is on disk and goes on in the background.',
@@ -234,11 +268,47 @@ def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str
 
 async def open_async(configuration: Configuration, on_progress: Callable[[Any], object] | None = None) -> Realm:
     """Open without blocking the caller's loop; cancelling the task cancels the opening."""
-    opening = await asyncio.to_thread(Opening, configuration)
-    if on_progress is not None:
-        opening.on_progress(on_progress)
+    opening = await _begun(configuration)
     try:
-        return await asyncio.to_thread(opening.result)
-    except asyncio.CancelledError:
+        if on_progress is not None:
+            opening.on_progress(on_progress)
+        loop, stirred = asyncio.get_running_loop(), asyncio.Event()
+        opening.when_stirred(lambda: loop.call_soon_threadsafe(stirred.set))
+        while not opening.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stirred.wait(), opening.time_left)
+            stirred.clear()
+    except BaseException:
         opening.cancel()
         raise
+    return opening.result()
+
+
+async def _begun(configuration: Configuration) -> Opening:
+    """Open the files in a thread of its own: those of a pool may all be busy, and the clock runs."""
+    future: concurrent.futures.Future[Opening] = concurrent.futures.Future()
+
+    def begin() -> None:
+        try:
+            opening = Opening(configuration)
+        except BaseException as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+            return
+        if future.set_running_or_notify_cancel():
+            future.set_result(opening)
+        else:
+            opening.cancel()
+
+    threading.Thread(target=begin, name="realmframe-open", daemon=True).start()
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(_give_up)
+        raise
+
+
+def _give_up(future: concurrent.futures.Future[Opening]) -> None:
+    """Cancel an opening that began when nobody waited any more."""
+    if not future.cancelled() and future.exception() is None:
+        future.result().cancel()

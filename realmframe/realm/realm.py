@@ -30,11 +30,14 @@ from realmframe.realm.changes import RealmChange, difference
 from realmframe.realm.configuration import Configuration
 from realmframe.realm.core import RealmCore, is_open
 from realmframe.realm.opening import Opening, open_async
+from realmframe.realm.prepare import prepare
 from realmframe.realm.subscriptions import SubscriptionSet, wait_hint
 from realmframe.realm.transaction import Transaction
 from realmframe.store import RealmStore, Snapshot
 
 T = TypeVar("T")
+
+prepare()
 
 
 class Realm:
@@ -77,9 +80,13 @@ class Realm:
             Whatever else went wrong.
         """
         opening = cls.begin_open(configuration, **kw)
-        if on_progress is not None:
-            opening.on_progress(on_progress)
-        return opening.result()
+        try:
+            if on_progress is not None:
+                opening.on_progress(on_progress)
+            return opening.result()
+        except BaseException:
+            opening.abandon()
+            raise
 
     @classmethod
     async def open_async(
