@@ -1,9 +1,9 @@
 """Benchmark of a time-out's promise: an open that times out returns within time-out + 50 ms, whatever goes wrong.
 
 Run it as ``python tests/benchmarks/bench_opening.py [RUNS] [FIRST_SEED]`` (1,000 runs from seed 0 by default). Each
-seed draws a fault of the line, the files that are there, a token that is good or has ended, what happens at the time-out
-and when that is; the realm is large enough that the time-out often finds the client at work on it. The server is a
-process of its own, the proxy a thread of this one.
+seed draws a fault of the line, the files that are there, a token that is good or has ended, what happens at the
+time-out and when that is; the realm is large enough that the time-out often finds the client at work on it. The server
+is a process of its own, the proxy a thread of this one.
 """
 
 from __future__ import annotations
