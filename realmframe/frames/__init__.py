@@ -8,12 +8,11 @@ The facade gives a :class:`FrameSource` (its pinned snapshot and how fresh that 
 >>> frames.advance()  # every living frame to `source.snapshot`: the one function that does it  # doctest: +SKIP
 
 ``frame_to_arrow(frame, object_schema)`` makes the exact Arrow table that ``store.upsert_changeset`` takes out of a
-DataFrame, Arrow table, dict or list of dicts. ``changes_for(before, after)`` compares two frames of a class;
-``editable(frame)`` is the ordinary copy whose difference a transaction commits.
+DataFrame, Arrow table, dict or list of dicts. ``changes_for(before, after)`` compares two frames of a class.
 """
 
 from realmframe.frames.arrow import records_to_arrow as frame_to_arrow
-from realmframe.frames.difference import FrameChanges, changes_for, editable
+from realmframe.frames.difference import FrameChanges, changes_for
 from realmframe.frames.live import FrameSource, FrameStatus, LiveFrame, LiveFrames, snapshot_frame
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "LiveFrame",
     "LiveFrames",
     "changes_for",
-    "editable",
     "frame_to_arrow",
     "snapshot_frame",
 ]

@@ -1,7 +1,7 @@
 """What changed between two frames of a class: the pure twin of a transaction.
 
-``tx.frame("Flight")`` hands out :func:`editable`; when the transaction commits, :func:`changes_for` finds what was
-inserted, which fields of which objects were modified, and what was deleted. Only that is written.
+``tx.frame("Flight")`` hands out a copy of a pinned frame; when the transaction commits, :func:`changes_for` finds what
+was inserted, which fields of which objects were modified, and what was deleted. Only that is written.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from realmframe.errors import UsageError, WriteError
 from realmframe.frames.arrow import records_to_arrow
 from realmframe.frames.live import LiveFrame
 from realmframe.model import ObjectSchema, Schema
-
-_CLASS, _SCHEMA = "realm_class", "realm_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +65,14 @@ def _keys(table: pa.Table) -> list[Any]:
     return list(table.column(0).to_pylist())
 
 
-def editable(frame: LiveFrame) -> pd.DataFrame:
-    """Give an ordinary copy of a live frame to edit, remembering which class it shows."""
-    copy = frame.copy(deep=False)
-    schema = frame.realm.schema
-    copy.attrs[_CLASS] = frame.realm.class_name
-    copy.attrs[_SCHEMA] = schema.to_list()
-    return copy
-
-
 def _class_of(frame: pd.DataFrame) -> tuple[ObjectSchema, Schema]:
     if isinstance(frame, LiveFrame):
         return frame.realm.object_schema, frame.realm.schema
-    name, forms = frame.attrs.get(_CLASS), frame.attrs.get(_SCHEMA)
+    name, forms = frame.attrs.get("realm_class"), frame.attrs.get("realm_schema")
     if name is None or forms is None:
         raise UsageError(
             "The frame to compare with does not say which class it shows.",
-            hint='Take it from the realm: realm["Class"], or tx.frame("Class"), or give the schema.',
+            hint='Take it from the realm: realm["Class"], its frame.realm.pin(), or give the schema.',
         )
     schema = Schema(forms)
     return schema[name], schema
@@ -100,7 +89,7 @@ def changes_for(
     Parameters
     ----------
     before : DataFrame
-        A live frame, or what :func:`editable` gave.
+        A live frame, or what its ``realm.pin()`` gave.
     after : DataFrame
         The same, edited: rows added, dropped, reordered, values changed. Columns that it lacks are left alone.
     object_schema, schema : optional

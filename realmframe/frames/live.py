@@ -143,8 +143,13 @@ class FrameAccessor:
         return view.text
 
     def pin(self) -> pd.DataFrame:
-        """Give an ordinary frame of what is shown now, which never changes (shares memory)."""
-        return self._frame.copy(deep=False)
+        """Give an ordinary frame of what is shown now, which never changes (shares memory).
+
+        It remembers its class in ``attrs``, so an edited copy of it can be compared by :func:`realmframe.changes_for`.
+        """
+        copy = self._frame.copy(deep=False)
+        copy.attrs["realm_schema"] = self.schema.to_list()
+        return copy
 
     def __repr__(self) -> str:
         query = f" where {self.query}" if self.query else ""
@@ -312,6 +317,17 @@ def _chunks(array: Any) -> Any:
     return array.__arrow_array__() if hasattr(array, "__arrow_array__") else pa.array(array)
 
 
+def _attributes(class_name: str, status: FrameStatus) -> dict[str, Any]:
+    """Say in ``attrs`` how fresh a frame was when it last advanced; plain JSON, since pandas writes it into files."""
+    return {
+        "realm_class": class_name,
+        "realm_version": status.version,
+        "realm_as_of": status.as_of.isoformat() if status.as_of else None,
+        "realm_is_stale": status.is_stale,
+        "realm_pending_writes": status.pending_writes,
+    }
+
+
 class LiveFrames:
     """The live frames of one realm.
 
@@ -347,7 +363,7 @@ class LiveFrames:
 
     def advance(self) -> int:
         """Move every living frame to the source's snapshot; return how many changed."""
-        snapshot, moved, living = self.source.snapshot, 0, []
+        snapshot, status, moved, living = self.source.snapshot, self.source.status(), 0, []
         for reference in self._all:
             frame = reference()
             if frame is None:
@@ -357,6 +373,7 @@ class LiveFrames:
             if view.class_name in snapshot.schema and not view.is_current(snapshot):
                 frame._mgr = view.build(snapshot)._mgr  # type: ignore[attr-defined]
                 moved += 1
+            frame.attrs.update(_attributes(view.class_name, status))
         self._all = living
         return moved
 
@@ -364,7 +381,7 @@ class LiveFrames:
         frame = LiveFrame(view.build(self.source.snapshot), copy=False)
         object.__setattr__(frame, "_realm_live", self)
         object.__setattr__(frame, "_realm_view", view)
-        frame.attrs["realm_class"] = view.class_name
+        frame.attrs.update(_attributes(view.class_name, self.source.status()))
         self._all.append(weakref.ref(frame))
         return frame
 

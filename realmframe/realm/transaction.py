@@ -16,7 +16,7 @@ import pyarrow as pa
 from realmframe.changes import Changeset, concat
 from realmframe.changes import instructions as ins
 from realmframe.errors import ClosedError, UsageError, WriteError
-from realmframe.frames import FrameStatus, LiveFrames, changes_for, editable, frame_to_arrow
+from realmframe.frames import FrameStatus, LiveFrames, changes_for, frame_to_arrow
 from realmframe.frames.arrow import records_to_tables
 from realmframe.model import ClassKind, Collection, Key, ObjectSchema, PropertyType, Schema
 from realmframe.query import parse
@@ -81,9 +81,8 @@ class Transaction:
         """
         self._class(class_name)
         if class_name not in self._edits:
-            live = LiveFrames(_Pinned(self.snapshot))[class_name]
-            before = editable(live)
-            self._edits[class_name] = (before, editable(live).copy())
+            before = LiveFrames(_Pinned(self.snapshot))[class_name].realm.pin()
+            self._edits[class_name] = (before, before.copy())
         return self._edits[class_name][1]
 
     # ------------------------------------------------------------------ writing

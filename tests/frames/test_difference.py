@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realmframe.errors import UsageError, WriteError
-from realmframe.frames import changes_for, editable
+from realmframe.frames import changes_for
 from tests.frames.conftest import SCHEMA, Source
 from tests.frames.test_live import flights
 
@@ -19,7 +19,7 @@ def test_minimal_changes(source: Source) -> None:
     """Only fields that changed, objects that are new and keys that are gone are listed."""
     source.apply(flights((1, "UA", 5.0), (2, "AA", 50.0), (3, "DL", None)))
     before = source.frames["Flight"]
-    edit = editable(before)
+    edit = before.realm.pin()
     edit.loc[edit.carrier == "AA", "delay"] = 7.0
     edit = edit[edit._id != 3]
     edit = pd.concat([edit, pd.DataFrame({"_id": [9], "carrier": ["B6"]})], ignore_index=True)
@@ -76,3 +76,14 @@ def test_difference_leads_from_one_to_the_other(before: dict[str, int | None], a
         assert state[row["_id"]] != row["seats"]
         state[row["_id"]] = row["seats"]
     assert state == after
+
+
+def test_pinned_frames_compare_without_the_realm(source: Source) -> None:
+    """A pinned frame knows its class, so it and an edited copy are enough for a dry run."""
+    source.apply(flights((1, "UA", 5.0)))
+    pinned = source.frames["Flight"].realm.pin()
+    edit = pinned.copy()
+    edit.loc[0, "delay"] = 6.0
+    source.apply(flights((2, "AA", None)))
+    source.frames.advance()
+    assert changes_for(pinned, edit).modified["delay"].to_pylist() == [{"_id": 1, "delay": 6.0}]

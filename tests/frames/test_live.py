@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -208,3 +209,17 @@ def test_advance_costs_no_copies(source: Source) -> None:
     shown = frame["delay"].array.__arrow_array__()
     assert shown.chunk(0).buffers()[1].address == chunk.buffers()[1].address
     assert np.isclose(frame.delay[0], 5.0)
+
+
+def test_attrs_say_how_fresh(source: Source, tmp_path: Path) -> None:
+    """``attrs`` names class and version, moves with the frame, and can be written into a Parquet file."""
+    frame = source.frames["Flight"]
+    before = frame.attrs["realm_version"]
+    derived = frame.copy()
+    source.apply(flights((1, "UA", 5.0)))
+    source.frames.advance()
+    assert frame.attrs["realm_class"] == "Flight"
+    assert frame.attrs["realm_version"] == source.snapshot.version > before
+    assert derived.attrs["realm_version"] == before
+    frame[["_id", "carrier"]].to_parquet(tmp_path / "flights.parquet")
+    assert pd.read_parquet(tmp_path / "flights.parquet").attrs["realm_version"] == source.snapshot.version
