@@ -1,4 +1,4 @@
-"""The command line: ``realmframe serve | demo | lab | conformance | inspect``."""
+"""The command line: ``realmframe serve | demo | lab | conformance | admin | inspect``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def _conformance(found: argparse.Namespace) -> int:
     return int(main([str(found.directory)]))
 
 
+def _admin(found: argparse.Namespace) -> int:
+    from realmframe.server.admin import order
+
+    if found.order == "reset-client":
+        wanted = {"user": found.user, "file_ident": found.file_ident, "recovery": not found.no_recovery}
+        done = order(found.data, found.app, found.order, **wanted)
+        print(f"{done['files']} client files begin anew")
+    else:
+        done = order(found.data, found.app, found.order, keep=found.keep, older_than=found.older_than)
+        print(f"{done['entries']} changes of the log are gone; what they made is kept")
+    return 0
+
+
 def _inspect(found: argparse.Namespace) -> int:
     from realmframe.store import RealmStore
 
@@ -65,6 +78,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "demo": _demo,
     "lab": _lab,
     "conformance": _conformance,
+    "admin": _admin,
     "inspect": _inspect,
 }
 
@@ -98,9 +112,27 @@ def build_parser() -> argparse.ArgumentParser:
     conformance = commands.add_parser("conformance", help="run golden vectors against this implementation")
     conformance.add_argument("directory", type=Path, metavar="DIR", help="folder that holds the vector files")
 
+    _add_admin(commands.add_parser("admin", help="what the administrator of a server does"))
+
     inspect = commands.add_parser("inspect", help="say what a realm's folder holds")
     inspect.add_argument("path", type=Path, metavar="PATH", help="the realm")
     return parser
+
+
+def _add_admin(admin: argparse.ArgumentParser) -> None:
+    orders = admin.add_subparsers(dest="order", required=True, metavar="ORDER")
+    reset = orders.add_parser("reset-client", help="have client files begin anew (client reset)")
+    trim = orders.add_parser("trim", help="forget old changes; who was away since has to begin anew")
+    folder = Path("realmframe-server")
+    for order in (reset, trim):
+        order.add_argument("--app", required=True, help="the app")
+        order.add_argument("--data", type=Path, default=folder, help="the server's folder (%(default)s)")
+    which = reset.add_mutually_exclusive_group()
+    which.add_argument("--user", help="only the files of this user")
+    which.add_argument("--file-ident", type=int, help="only this file")
+    reset.add_argument("--no-recovery", action="store_true", help="what was not uploaded may not be recovered")
+    trim.add_argument("--keep", type=int, default=0, help="keep the last so many changes (%(default)s)")
+    trim.add_argument("--older-than", type=float, metavar="DAYS", help="only what was written so many days ago")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

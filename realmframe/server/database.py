@@ -109,6 +109,33 @@ reciprocals = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True),
     sa.Column("changeset", sa.LargeBinary, nullable=False),
 )
+#: The state of a realm up to a version whose log is gone: changesets that make it, in order of ``part``.
+bases = sa.Table(
+    "bases",
+    META,
+    sa.Column("realm", sa.Integer, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("changeset", sa.LargeBinary, nullable=False),
+)
+#: Client files that have to begin anew, and whether they may recover what they have not sent.
+client_resets = sa.Table(
+    "client_resets",
+    META,
+    sa.Column("realm", sa.Integer, primary_key=True),
+    sa.Column("ident", sa.Integer, primary_key=True),
+    sa.Column("recovery", sa.Boolean, nullable=False),
+)
+#: What an administrator wants done; ``result`` is null until it is.
+orders = sa.Table(
+    "orders",
+    META,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("app", sa.String, nullable=False),
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("arguments", sa.JSON, nullable=False),
+    sa.Column("result", sa.JSON(none_as_null=True)),
+)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from realmframe.errors import LocalProtocolError, RealmError, RemoteProtocolError
+from realmframe.server import admin
 from realmframe.server import database as db
 from realmframe.server.history import History
-from realmframe.server.sync import RealmSync, Session, failure
+from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered
 from realmframe.session.server import ServerConnection, ServerState
+from realmframe.store.lock import lock_file, try_lock
 from realmframe.wire import (
     Action,
     Bind,
@@ -41,6 +44,10 @@ log = logging.getLogger("realmframe.server")
 _BATCH: Final = 256
 #: Bytes that may wait for a slow client before nothing more is prepared for it.
 ROOM: Final = 8 << 20
+#: Seconds between two looks at what administrators want.
+ORDER_SECONDS: Final = 0.25
+#: Name of the lock that a running server holds on its data folder.
+RUNNING: Final = "server.lock"
 #: Name of an app's one realm of Flexible Sync.
 _FLEXIBLE: Final = "flx"
 Deliver = Callable[["list[bytes]", "int | None"], None]
@@ -95,7 +102,8 @@ class Connection:
         elif isinstance(message, JsonError) and machine.state(number) in (ServerState.ACTIVE, ServerState.WAIT_IDENT):
             body = dict(message.body)
             text, action, again = body.pop("message"), Action(body.pop("action")), bool(body.pop("tryAgain"))
-            for known in ("logURL", "shouldClientReset", "isRecoveryModeDisabled"):
+            body["recovery_disabled"] = body.pop("isRecoveryModeDisabled")
+            for known in ("logURL", "shouldClientReset"):
                 body.pop(known)
             machine.send_error(number, message.code, text, action, try_again=again, **body)
 
@@ -137,10 +145,15 @@ class Engine:
         self._touched: set[RealmSync] = set()
         self._out: set[Connection] = set()
         self._closing: dict[Connection, int] = {}
+        self._look_at = 0.0
+        #: Says to ``realmframe admin`` that somebody carries out orders.
+        self._running = lock_file(folder, RUNNING) if folder is not None else None
         self._thread = threading.Thread(target=self._run, name="realmframe-server-engine", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
+        if self._running is not None:
+            try_lock(self._running)
         self._thread.start()
 
     def stop(self) -> None:
@@ -148,6 +161,8 @@ class Engine:
         self._tasks.put(None)
         if self._thread.is_alive():
             self._thread.join(30)
+        if self._running is not None:
+            self._running.release()
 
     # ------------------------------------------------------------------ from other threads
 
@@ -197,7 +212,12 @@ class Engine:
     def _run(self) -> None:
         running = True
         while running:
-            task = self._tasks.get()
+            try:
+                task = self._tasks.get(timeout=ORDER_SECONDS)
+            except queue.Empty:
+                self._look_for_orders()
+                self._finish()
+                continue
             for _ in range(_BATCH):
                 if task is None:
                     running = False
@@ -209,6 +229,8 @@ class Engine:
                 if self._tasks.empty():
                     break
                 task = self._tasks.get()
+            if time.monotonic() >= self._look_at:
+                self._look_for_orders()
             self._finish()
 
     def _finish(self) -> None:
@@ -312,9 +334,7 @@ class Engine:
         elif isinstance(message, ClientJsonError):
             log.warning("A client of app %s could not use a DOWNLOAD: %s", connection.app, message.body.get("message"))
         if error is not None:
-            connection.sessions.pop(session.number, None)
-            realm.remove(session)
-            connection.send(error)
+            self.end_session(realm, session, error)
 
     def _bind(self, connection: Connection, number: int, message: Bind) -> None:
         old = connection.sessions.pop(number, None)
@@ -356,20 +376,49 @@ class Engine:
         realm = connection.binding.pop(number, None)
         if realm is None:
             return
-        file = realm.history.files.get(message.file_ident)
-        refused: JsonError | None = None
-        if file is None or file.salt != message.salt:
-            refused = failure(number, 208, "The server does not know this client file.", Action.CLIENT_RESET)
-        elif file.user != connection.user:
-            refused = failure(number, 223, "The client file belongs to another user.", Action.APPLICATION_BUG)
-        elif message.download_server_version > realm.history.version:
-            refused = failure(number, 211, "The client has a history that the server has not.", Action.CLIENT_RESET)
-        if refused is not None or file is None:
+        refused = self._refusal(connection, number, realm.history, message)
+        if refused is not None:
             connection.send(refused)
             return
+        file = realm.history.files[message.file_ident]
         for other, session in [s for s in connection.sessions.values() if s[1].file is file]:
             other.remove(session)
         session = Session(number, connection, file, flexible=connection.flexible)
         connection.sessions[number] = (realm, session)
         realm.identify(session, message)
         self._touched.add(realm)
+
+    def _refusal(self, connection: Connection, number: int, history: History, m: ClientIdent) -> JsonError | None:
+        """Say why a client file cannot go on, if it cannot."""
+        file, reset = history.files.get(m.file_ident), Action.CLIENT_RESET
+        if file is None or file.salt != m.salt:
+            return failure(number, 208, "The server does not know this client file.", reset)
+        if file.user != connection.user:
+            return failure(number, 223, "The client file belongs to another user.", Action.APPLICATION_BUG)
+        if m.file_ident in history.resets:
+            return reset_ordered(number, recovery=history.resets[m.file_ident])
+        if m.download_server_version > history.version or m.latest_salt not in (0, history.salt):
+            return failure(number, 211, "The client has a history that the server has not.", reset)
+        if m.download_client_version > file.client_version:
+            return failure(number, 210, "The client sent changes that the server has not any more.", reset)
+        if 0 < m.download_server_version < history.trimmed:
+            return expired(number)
+        return None
+
+    # ------------------------------------------------------------------ what administrators want
+
+    def end_session(self, realm: RealmSync, session: Session, error: JsonError) -> None:
+        """End a session with an error."""
+        connection = session.outlet
+        assert isinstance(connection, Connection)
+        connection.sessions.pop(session.number, None)
+        realm.remove(session)
+        connection.send(error)
+        self._out.add(connection)
+
+    def _look_for_orders(self) -> None:
+        self._look_at = time.monotonic() + ORDER_SECONDS
+        try:
+            admin.carry_out(self, self._database)
+        except Exception:
+            log.exception("The orders of administrators could not be carried out")

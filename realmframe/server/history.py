@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from realmframe.changes import Changeset
 from realmframe.errors import ApplyError, ProtocolError, SchemaMismatchError
 from realmframe.server import database as db
+from realmframe.server import trimming
 from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
 
@@ -145,9 +146,16 @@ class History:
                 self.files[row["file"]].reciprocals[row["version"]] = Changeset.decode(row["changeset"])
             t = db.log.c
             newest = sql.execute(sa.select(sa.func.max(t.version)).where(t.realm == self.realm)).scalar()
+            #: The log up to this version is gone; 0 if it is whole.
+            self.trimmed = trimming.trimmed_version(sql, self.realm)
+            #: Client files that have to begin anew, and whether they may recover what they have not sent.
+            self.resets = trimming.client_resets(sql, self.realm)
         self._checkpoints = db.Checkpoints(folder, app, name, self.salt) if folder is not None else None
-        found_state = self._checkpoints.load(newest or FIRST_VERSION) if self._checkpoints is not None else None
-        self.snapshot = self._replay(found_state or Snapshot.empty().at_version(FIRST_VERSION))
+        newest = newest or self.trimmed or FIRST_VERSION
+        found_state = self._checkpoints.load(newest) if self._checkpoints is not None else None
+        if found_state is None or found_state.version < self.trimmed:
+            found_state = self._base()
+        self.snapshot = self._replay(found_state)
         #: What is committed: a checkpoint must not be ahead of the log.
         self._durable = self.snapshot
         database.closing[app, name] = self.close
@@ -158,6 +166,52 @@ class History:
         return self.snapshot.version
 
     # ------------------------------------------------------------------ state on disk
+
+    def _base(self) -> Snapshot:
+        """Give the state that the log begins with."""
+        if not self.trimmed:
+            return Snapshot.empty().at_version(FIRST_VERSION)
+        with self._database.transaction() as sql:
+            return trimming.read_base(sql, self.realm).at_version(self.trimmed)
+
+    def trim(self, version: int) -> int:
+        """Forget the log up to a version; its state is kept. Durable on return, with whatever is not written yet.
+
+        Clients that have not seen so much have to begin anew.
+
+        Returns
+        -------
+        int
+            How many entries are gone.
+        """
+        version = min(version, self.version)
+        if version <= max(self.trimmed, FIRST_VERSION):
+            return 0
+        base = self.snapshot
+        if version < self.version:
+            base = self._base()
+            for entry in self._load(base.version, version):
+                base = apply(base, entry.changeset, version=entry.version).snapshot
+        with self._database.transaction() as sql:
+            self.write(sql)
+            count = trimming.write_base(sql, self.realm, base, version)
+        self.trimmed = version
+        while self._recent and self._recent[0].version <= version:
+            self._recent_bytes -= len(self._recent.popleft().data)
+        for file in self.files.values():
+            file.reciprocals = {v: c for v, c in file.reciprocals.items() if v > version}
+        return count
+
+    def version_before(self, timestamp: int, keep: int) -> int:
+        """Give the version up to which all entries are older than a time, and not among the last ``keep``."""
+        with self._database.transaction() as sql:
+            return trimming.version_before(sql, self.realm, timestamp, self.version - keep)
+
+    def order_reset(self, idents: Sequence[int], *, recovery: bool) -> None:
+        """Have client files begin anew; durable on return."""
+        with self._database.transaction() as sql:
+            trimming.order_resets(sql, self.realm, idents, recovery=recovery)
+        self.resets |= dict.fromkeys(idents, recovery)
 
     def _replay(self, snapshot: Snapshot) -> Snapshot:
         for entry in self._load(snapshot.version, 1 << 62):

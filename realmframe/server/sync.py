@@ -19,11 +19,12 @@ import numpy as np
 from realmframe.changes import Changeset, concat
 from realmframe.errors import ProtocolError, QueryError, SchemaMismatchError
 from realmframe.model import ClassKind, Key
-from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, states_of
+from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, full_states, states_of
 from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, Integrated
 from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
 from realmframe.server.repair import repair
 from realmframe.server.views import Share, View, erasures, share
+from realmframe.store import schema_changeset
 from realmframe.wire import (
     Action,
     BatchState,
@@ -268,12 +269,33 @@ class RealmSync:
 
     def _queue_log(self, session: Session, since: int) -> None:
         client = session.sent_client
+        if since < self.history.trimmed:  # a new file, see the engine: it gets the state, since the log is gone
+            self._queue_state(session)
+            since = self.history.version
         for entry in self.history.since(since):
             if entry.origin == session.file.ident:
                 client = max(client, entry.client_version)
             else:
                 session.queue(Changes(entry.version, client, (_as_is(entry, client),), len(entry.data)))
         session.covered = self.history.version
+
+    def _queue_state(self, session: Session) -> None:
+        """Send a new client of a partition everything there is, as if written by the server."""
+        history, client = self.history, session.sent_client
+        pieces = [schema_changeset(history.snapshot.schema).encode()]
+        for name, table in history.snapshot.tables.items():
+            pieces += full_states(history.snapshot, name, np.arange(len(table)))
+        # Each entry needs a version of its own, and there may be fewer versions than pieces.
+        count = min(len(pieces), history.version - 1)
+        for n, group in enumerate(np.array_split(np.arange(len(pieces)), count)):
+            data = pieces[int(group[0])]
+            if len(group) > 1:
+                data = concat([Changeset.decode(pieces[g]) for g in group.tolist()]).encode()
+            version = history.version - count + 1 + n
+            entry = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+            session.outbox.append(Changes(version, client, (entry,), len(data)))
+            session.outbox_bytes += len(data)
+        session.synthetic = session.partial = history.version
 
     def _catch_up(self, session: Session, since: int) -> None:
         history = self.history
@@ -325,6 +347,8 @@ class RealmSync:
     def upload(self, session: Session, message: Upload) -> JsonError | None:
         """Integrate what a client wrote; an error ends its session."""
         for entry in message.entries:
+            if 0 < entry.server_version < self.history.trimmed and entry.client_version > session.file.client_version:
+                return expired(session.number)
             try:
                 found = self._integrate(session, entry)
             except SchemaMismatchError as error:
@@ -334,8 +358,9 @@ class RealmSync:
             session.needs_ack = True
             if found is not None:
                 self._fan_out(found)
-                if session.flexible:
+                if session.flexible or entry.server_version < self.history.trimmed:
                     self._correct(session, found)
+                if session.flexible:
                     self._compensate(session, found)
         self.history.advance(session.file, message.progress_client_version, message.progress_server_version)
         return None
@@ -348,7 +373,8 @@ class RealmSync:
             raise
         except ProtocolError:
             # Written on a state that we made up, and not corrected yet? Then it is our doing, not the client's.
-            if not session.flexible or entry.server_version >= session.synthetic:
+            is_known = not session.flexible and entry.server_version >= history.trimmed
+            if is_known or entry.server_version >= session.synthetic:
                 raise
         fitted = repair(history.snapshot, Changeset.decode(entry.changeset))
         entry = replace(entry, server_version=history.version, changeset=fitted.encode())
@@ -403,7 +429,8 @@ class RealmSync:
     def _send_states(self, session: Session, found: Integrated) -> None:
         # A correction is made up as well: what the client has written before it comes is corrected in turn.
         session.synthetic = version = found.entry.version
-        data = states_of(found.applied.snapshot, found.original, session.view).encode()
+        view = session.view if session.flexible else View(dict.fromkeys(self.history.snapshot.tables, "TRUEPREDICATE"))
+        data = states_of(found.applied.snapshot, found.original, view).encode()
         if data:
             client = session.file.client_version
             made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
@@ -445,9 +472,25 @@ def now() -> int:
     return int((time.time() - _EPOCH) * 1000)
 
 
-def failure(number: int, code: int, message: str, action: Action, *, try_again: bool = False) -> JsonError:
+def failure(
+    number: int, code: int, message: str, action: Action, *, try_again: bool = False, recovery_disabled: bool = False
+) -> JsonError:
     """Make a json_error."""
-    return JsonError(number, code, json_error_body(message, action=action, try_again=try_again))
+    body = json_error_body(message, action=action, try_again=try_again, recovery_disabled=recovery_disabled)
+    return JsonError(number, code, body)
+
+
+def expired(number: int) -> JsonError:
+    """Tell a client that the history which it is based on is gone."""
+    text = "The client has been away for too long: the history since then is not kept any more."
+    return failure(number, 222, text, Action.CLIENT_RESET)
+
+
+def reset_ordered(number: int, *, recovery: bool) -> JsonError:
+    """Tell a client that an administrator wants it to begin anew."""
+    action = Action.CLIENT_RESET if recovery else Action.CLIENT_RESET_NO_RECOVERY
+    text = "The administrator of the server has reset this client file."
+    return failure(number, 217, text, action, recovery_disabled=not recovery)
 
 
 def _as_is(entry: Entry, client_version: int) -> DownloadEntry:

@@ -60,6 +60,7 @@ class Replay:
         self.files: dict[tuple[int, int], tuple[int, int]] = {}
         self.progress: dict[tuple[int, int], tuple[int, int]] = {}
         self.written: dict[tuple[int, int], int] = {}
+        self.salts: dict[tuple[int, int], int] = {}
         self.recorded: dict[tuple[int, int], tuple[int, int]] = {}
 
     def open(self, record: dict[str, Any]) -> None:
@@ -111,7 +112,8 @@ class Replay:
         session.rules.file_ident = file
         session.file = (file, salt)
         session.rules.has_written = self.written.get((file, salt), 0)
-        wire.send(ClientIdent(m.session, file, salt, version, client, version, m.latest_salt, m.query_version, m.query))
+        latest = self.salts.get((file, salt), 0)
+        wire.send(ClientIdent(m.session, file, salt, version, client, version, latest, m.query_version, m.query))
 
     def _upload(self, wire: RawConnection, m: Upload) -> None:
         session = wire.sessions[m.session]
@@ -124,6 +126,7 @@ class Replay:
             wire.until(lambda: session.rules.upload >= last)
         self.written[session.file] = session.rules.has_written
         self.progress[session.file] = (session.rules.version, session.rules.client)
+        self.salts[session.file] = session.downloads[-1].latest_salt
 
     def close(self) -> None:
         """Close what is open."""
