@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import realmframe
-from realmframe.errors import RealmError
+from realmframe.errors import RealmError, UsageError
 
 
 def _serve(found: argparse.Namespace) -> int:
@@ -21,8 +23,49 @@ def _serve(found: argparse.Namespace) -> int:
         port=found.port,
         development=not found.no_development,
         log_level=found.log_level,
+        **_account_options(found),
     )
     return 0
+
+
+def _account_options(found: argparse.Namespace) -> dict[str, Any]:
+    """Give the options of ``create_app`` about users."""
+    from realmframe.server import JwtProvider
+
+    options: dict[str, Any] = {
+        name: load(getattr(found, name))
+        for name in ("functions", "custom_login", "send_mail")
+        if getattr(found, name) is not None
+    }
+    options |= {name: load(value) for name in ("confirm", "reset") if (value := getattr(found, name)) is not None}
+    if found.jwks is not None or found.jwt_secret_env is not None:
+        secret = None if found.jwt_secret_env is None else os.environ.get(found.jwt_secret_env, "")
+        fields = dict(part.partition("=")[::2] for part in found.jwt_field)
+        options["jwt"] = JwtProvider(
+            secret=secret, jwks=found.jwks, audience=found.jwt_audience, id_field=found.jwt_id, fields=fields
+        )
+    return options
+
+
+def load(name: str) -> Any:
+    """Import what ``module:name`` names; a word without a colon is itself.
+
+    Raises
+    ------
+    UsageError
+        If there is no such module, or nothing of that name in it.
+    """
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        return name
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: the module of the user lies where they are
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as fault:
+        raise UsageError(
+            f"{name!r} cannot be loaded: {fault}.", hint="It is module:name, as in auth:log_in."
+        ) from fault
 
 
 def _demo(found: argparse.Namespace) -> int:
@@ -46,7 +89,11 @@ def _conformance(found: argparse.Namespace) -> int:
 def _admin(found: argparse.Namespace) -> int:
     from realmframe.server.admin import order
 
-    if found.order == "reset-client":
+    if found.order == "users":
+        from realmframe.server.users import run
+
+        print("\n".join(run(found.data, found.app, found.action, found.user, found.value)))
+    elif found.order == "reset-client":
         wanted = {"user": found.user, "file_ident": found.file_ident, "recovery": not found.no_recovery}
         done = order(found.data, found.app, found.order, **wanted)
         print(f"{done['files']} client files begin anew")
@@ -98,6 +145,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-development", action="store_true", help="refuse apps that do not exist and schema changes by clients"
     )
 
+    _add_accounts(serve.add_argument_group("users"))
+
     demo = commands.add_parser("demo", help="server, real data, devices and a notebook, all running")
     demo.add_argument("--headless", action="store_true", help="run the notebook without a browser and print it")
     demo.add_argument("--data", type=Path, default=Path("realmframe-demo"), help="folder of the demo (%(default)s)")
@@ -119,12 +168,37 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_accounts(group: Any) -> None:
+    function = "module:name"
+    group.add_argument(
+        "--functions", metavar=function, help="a dict: name to function, called as f(user_id, *arguments)"
+    )
+    group.add_argument("--custom-login", metavar=function, help="f(payload) gives the user's name; ValueError refuses")
+    group.add_argument("--confirm", metavar=f"auto|mail|{function}", help="how e-mail addresses are confirmed")
+    group.add_argument("--reset", metavar=f"mail|{function}", help="how passwords are reset")
+    group.add_argument("--send-mail", metavar=function, help="f(mail) sends a mail")
+    keys = group.add_mutually_exclusive_group()
+    keys.add_argument("--jwks", metavar="URL|FILE", help="RS256 keys of custom JWT log-ins")
+    keys.add_argument("--jwt-secret-env", metavar="NAME", help="environment variable with their HS256 secret")
+    group.add_argument("--jwt-audience", help="what their aud holds (the app id)")
+    group.add_argument("--jwt-id", default="sub", metavar="CLAIM", help="the claim that names the user (%(default)s)")
+    group.add_argument("--jwt-field", action="append", default=[], metavar="CLAIM=NAME", help="goes into the profile")
+
+
 def _add_admin(admin: argparse.ArgumentParser) -> None:
     orders = admin.add_subparsers(dest="order", required=True, metavar="ORDER")
     reset = orders.add_parser("reset-client", help="have client files begin anew (client reset)")
     trim = orders.add_parser("trim", help="forget old changes; who was away since has to begin anew")
+    users = orders.add_parser("users", help="list, disable, enable, revoke, delete and confirm users")
+    users.add_argument(
+        "action",
+        choices=("list", "show", "disable", "enable", "revoke", "delete", "confirm", "mails", "set-data"),
+        help="revoke ends all log-ins; mails lists tokens that wait to be sent; set-data replaces custom data",
+    )
+    users.add_argument("user", nargs="?", help="id or e-mail address")
+    users.add_argument("value", nargs="?", help="of set-data: a JSON object")
     folder = Path("realmframe-server")
-    for order in (reset, trim):
+    for order in (reset, trim, users):
         order.add_argument("--app", required=True, help="the app")
         order.add_argument("--data", type=Path, default=folder, help="the server's folder (%(default)s)")
     which = reset.add_mutually_exclusive_group()

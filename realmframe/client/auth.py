@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from realmframe.client import ejson
-from realmframe.model import ObjectId
+from realmframe.model import ObjectId, ejson
 
 if TYPE_CHECKING:
     from realmframe.client.app import App

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from realmframe.client import ejson
 from realmframe.errors import UsageError
+from realmframe.model import ejson
 
 
 @dataclass(frozen=True, slots=True)

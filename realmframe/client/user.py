@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from realmframe.client import ejson
 from realmframe.client.auth import ApiKeyAuth, Functions
 from realmframe.client.credentials import Credentials
 from realmframe.client.metadata import UserRecord
 from realmframe.client.tokens import read_token
 from realmframe.errors import AuthError, UsageError
+from realmframe.model import ejson
 
 if TYPE_CHECKING:
     from realmframe.client.app import App

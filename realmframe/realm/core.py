@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from realmframe.changes import Changeset
-from realmframe.client import ejson
 from realmframe.client.paths import RealmPath
 from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.client.sync import SessionOptions, SyncSession
 from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
+from realmframe.model import ejson
 from realmframe.realm.configuration import Configuration, SyncConfiguration
 from realmframe.realm.schema import check_schema
 from realmframe.realm.transaction import timestamp_now

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import hmac
+import logging
 import re
 import secrets
 import time
@@ -12,25 +13,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
 
+from realmframe.model import ejson
 from realmframe.server import database as db
+from realmframe.server.foreign import JwtLogin, JwtProvider
 from realmframe.server.limits import Attempts
+from realmframe.server.passwords import PROVIDER, PasswordPolicy, Passwords
+from realmframe.server.refusals import ApiError, need_text, new_id
 from realmframe.server.tokens import Tokens
 
+log: Final = logging.getLogger("realmframe.server")
 _APP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-
-class ApiError(Exception):
-    """An answer of the API other than success: HTTP status, ``error_code`` and text."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+_MAX_KEYS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +36,17 @@ class Login:
     device: str
 
 
-CustomFunction = Callable[[Mapping[str, Any]], str]
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What checked credentials say: who it is, whether that one may be made, and what goes into the profile."""
+
+    subject: str
+    may_create: bool = False
+    profile: Mapping[str, Any] | None = None
 
 
-def new_id() -> str:
-    """Make a random identifier of 24 hexadecimal digits."""
-    return secrets.token_hex(12)
+#: Takes the payload of a custom-function log-in; gives the user's name, or a mapping with ``id`` and profile fields.
+CustomFunction = Callable[[Mapping[str, Any]], "str | Mapping[str, Any]"]
 
 
 class Accounts:
@@ -60,9 +59,12 @@ class Accounts:
     development : bool
         Whether an unknown app is created on first use.
     custom_login : callable, optional
-        Takes the payload of a custom-function log-in and returns the external user id; ValueError refuses.
-    jwt_key : str, optional
-        HS256 key of custom-token log-ins; without it the provider is off.
+        Takes the payload of a custom-function log-in and returns the external user id, or a mapping of ``id`` and
+        what goes into the profile; ValueError refuses.
+    jwt : JwtProvider, optional
+        Whose tokens log in; without it the provider ``custom-token`` is off.
+    policy : PasswordPolicy
+        How addresses are confirmed and passwords reset.
     """
 
     def __init__(
@@ -72,14 +74,18 @@ class Accounts:
         *,
         development: bool,
         custom_login: CustomFunction | None = None,
-        jwt_key: str | None = None,
+        jwt: JwtProvider | None = None,
+        policy: PasswordPolicy | None = None,
     ) -> None:
         self.database, self.tokens, self.development = database, tokens, development
-        self._custom_login, self._jwt_key = custom_login, jwt_key
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
-        self._attempts = Attempts()
+        self.passwords = Passwords(database, policy or PasswordPolicy(), tells=development)
+        self._custom_login = custom_login
+        self._jwt = None if jwt is None else JwtLogin(jwt)
+        self._sources = Attempts(allowed=100)
         self._known: set[str] = set()
+        #: Called with app and user when a user's log-ins have ended: what they have open is to be closed.
+        self.on_end: Callable[[str, str], object] = lambda app, user: None
+        self.passwords.on_end = lambda app, user: self.on_end(app, user)
 
     # ------------------------------------------------------------------ apps
 
@@ -96,7 +102,8 @@ class Accounts:
         missing = ApiError(404, "AppNotFound", f"cannot find app using Client App ID '{app[:64]}'")
         if not _APP_ID.fullmatch(app):
             raise missing
-        with self.database.transaction() as sql:
+        # Of several first requests at once, one makes the app.
+        with contextlib.suppress(sa.exc.IntegrityError), self.database.transaction() as sql:
             if sql.execute(sa.select(db.apps.c.id).where(db.apps.c.id == app)).scalar() is None:
                 if not self.development:
                     raise missing
@@ -105,24 +112,55 @@ class Accounts:
 
     # ------------------------------------------------------------------ logging in
 
-    def log_in(self, app: str, provider: str, body: Mapping[str, Any], link_to: str | None = None) -> Login:
+    def log_in(
+        self, app: str, provider: str, body: Mapping[str, Any], link_to: str | None = None, source: str = ""
+    ) -> Login:
         """Check credentials; with ``link_to`` add them to that user instead of finding theirs."""
         handler = _PROVIDERS.get(provider)
         if handler is None:
             raise ApiError(404, "AuthProviderNotFound", f"the auth provider {provider[:40]!r} is not there")
-        subject, may_create = handler(self, app, body)
+        if source and self._sources.blocked(source):
+            raise ApiError(429, "RateLimitExceeded", "too many failed attempts; wait a minute")
+        try:
+            proof = handler(self, app, body, source)
+        except ApiError as error:
+            if source and error.status == 401:
+                self._sources.failed(source)
+            raise
         device = body.get("options", {}).get("device", {}) if isinstance(body.get("options"), dict) else {}
         device_id = str(device.get("deviceId", "")) if isinstance(device, dict) else ""
         if not re.fullmatch(r"[0-9a-f]{24}", device_id) or set(device_id) == {"0"}:
             device_id = new_id()
+        try:
+            user, login = self._enter(app, provider, proof, link_to, device_id)
+        except sa.exc.IntegrityError:  # the same user was made at the same moment
+            user, login = self._enter(app, provider, proof, link_to, device_id)
+        return Login(user, login, device_id)
+
+    def _enter(self, app: str, provider: str, proof: _Proof, link_to: str | None, device: str) -> tuple[str, str]:
+        """Find or make the user whom a proof names, and note the log-in."""
         with self.database.transaction() as sql:
             if link_to is not None:
-                user = self._link(sql, app, provider, subject, link_to)
+                user = self._link(sql, app, provider, proof.subject, link_to)
             else:
-                user = self._find_or_create(sql, app, provider, subject, may_create)
+                user = self._find_or_create(sql, app, provider, proof.subject, proof.may_create)
+            if proof.profile:
+                t = db.users.c
+                known = sql.execute(sa.select(t.data).where(t.id == user)).scalar() or {}
+                sql.execute(db.users.update().where(t.id == user).values(data={**known, **proof.profile}))
             login = new_id()
-            sql.execute(db.logins.insert().values(id=login, user=user, device=device_id))
-        return Login(user, login, device_id)
+            sql.execute(db.logins.insert().values(id=login, user=user, device=device))
+        return user, login
+
+    def custom_data(self, user: str) -> dict[str, Any]:
+        """Give what comes with each access token of a user."""
+        t = db.custom_data.c
+        with self.database.transaction() as sql:
+            return dict(sql.execute(sa.select(t.data).where(t.user == user)).scalar() or {})
+
+    def access_token(self, app: str, user: str, login: str, device: str) -> str:
+        """Make an access token, with the user's custom data in it."""
+        return self.tokens.issue("access", app, user, login, device, self.custom_data(user))
 
     def _identity(self, sql: sa.Connection, app: str, provider: str, subject: str) -> Any:
         t = db.identities.c
@@ -160,33 +198,17 @@ class Accounts:
         sql.execute(db.identities.update().where(t.id == found["id"]).values(user=user))
         return user
 
-    def by_anonymous(self, app: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def by_anonymous(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
         """Make a new user."""
-        return new_id(), True
+        return _Proof(new_id(), may_create=True)
 
-    def by_password(self, app: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def by_password(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
         """Check an e-mail address and password."""
-        name, password = _text(body, "username").lower(), _text(body, "password")
-        if self._attempts.blocked(f"{app}\0{name}"):
-            raise ApiError(429, "RateLimitExceeded", "too many failed attempts; wait a minute")
-        with self.database.transaction() as sql:
-            found = self._identity(sql, app, "local-userpass", name)
-        stored = found["secret"] if found is not None and found["secret"] else self._nobody
-        if not self._matches(stored, password) or found is None:
-            self._attempts.failed(f"{app}\0{name}")
-            raise ApiError(401, "InvalidPassword", "invalid username/password")
-        self._attempts.succeeded(f"{app}\0{name}")
-        return name, False
+        return _Proof(self.passwords.check(app, body, source))
 
-    def _matches(self, stored: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(stored, password)
-        except (Argon2Error, InvalidHashError):
-            return False
-
-    def by_api_key(self, app: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def by_api_key(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
         """Check an API key."""
-        digest = hashlib.sha256(_text(body, "key").encode()).hexdigest()
+        digest = hashlib.sha256(need_text(body, "key").encode()).hexdigest()
         t = db.api_keys.c
         with self.database.transaction() as sql:
             found = sql.execute(sa.select(db.api_keys).where(t.digest == digest, t.app == app)).mappings().first()
@@ -195,82 +217,32 @@ class Accounts:
             if self._identity(sql, app, "api-key", found["id"]) is None:
                 row = {"app": app, "provider": "api-key", "subject": found["id"], "id": new_id()}
                 sql.execute(db.identities.insert().values(user=found["user"], **row))
-        return str(found["id"]), False
+        return _Proof(str(found["id"]))
 
-    def by_token(self, app: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def by_token(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
         """Check a JWT made elsewhere."""
-        if not self._jwt_key:
+        if self._jwt is None:
             raise ApiError(404, "AuthProviderNotFound", "the auth provider 'custom-token' is not set up")
-        try:
-            key = OctKey.import_key(self._jwt_key)
-            claims = jwt.decode(_text(body, "token"), key, algorithms=["HS256"]).claims
-            if float(claims.get("exp", 0)) <= time.time():
-                raise ValueError("expired")
-            return str(claims["sub"]), True
-        except (JoseError, KeyError, ValueError, TypeError):
-            raise ApiError(401, "AuthError", "the custom token is invalid or expired") from None
+        subject, profile = self._jwt.check(app, need_text(body, "token"))
+        return _Proof(subject, may_create=True, profile=profile)
 
-    def by_function(self, app: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def by_function(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
         """Ask the registered function."""
         if self._custom_login is None:
             raise ApiError(404, "AuthProviderNotFound", "the auth provider 'custom-function' is not set up")
+        payload = ejson.decode({k: v for k, v in body.items() if k != "options"})
         try:
-            payload = {k: v for k, v in body.items() if k != "options"}
-            return str(self._custom_login(payload)), True
+            answer = self._custom_login(payload)
         except ValueError as error:
             raise ApiError(401, "AuthError", str(error)) from None
-
-    # ------------------------------------------------------------------ e-mail and password
-
-    def register(self, app: str, body: Mapping[str, Any]) -> None:
-        """Register an address; development and production confirm at once."""
-        email, password = _text(body, "email").lower(), _text(body, "password")
-        if not 6 <= len(password) <= 128:
-            raise ApiError(400, "BadRequest", "password must be between 6 and 128 characters")
-        secret = self._hasher.hash(password)
-        with self.database.transaction() as sql:
-            if self._identity(sql, app, "local-userpass", email) is not None:
-                raise ApiError(409, "AccountNameInUse", "name already in use")
-            user = new_id()
-            sql.execute(db.users.insert().values(id=user, app=app, data={}, disabled=False, generation=0))
-            row = {"app": app, "provider": "local-userpass", "subject": email, "id": new_id(), "user": user}
-            sql.execute(db.identities.insert().values(secret=secret, **row))
-
-    def token_for(self, purpose: str, app: str, email: str) -> tuple[str, str]:
-        """Make the token and tokenId that the mail about a confirmation or a reset holds."""
-        expires = int(time.time()) + 1800
-        token_id = f"{expires}.{email.encode().hex()}"
-        return self._sign(purpose, app, token_id), token_id
-
-    def _sign(self, purpose: str, app: str, token_id: str) -> str:
-        key = self.database.secret("mail tokens")
-        return hmac.new(key, f"{purpose}\0{app}\0{token_id}".encode(), hashlib.sha256).hexdigest()
-
-    def use_token(self, purpose: str, app: str, body: Mapping[str, Any]) -> str:
-        """Check a token of a mail; give the address."""
-        token, token_id = _text(body, "token"), _text(body, "tokenId")
-        if not hmac.compare_digest(self._sign(purpose, app, token_id), token):
-            raise ApiError(400, "UserpassTokenInvalid", "userpass token is expired or invalid")
-        expires, _, email = token_id.partition(".")
-        if int(expires) < time.time():
-            raise ApiError(400, "UserpassTokenInvalid", "userpass token is expired or invalid")
-        return bytes.fromhex(email).decode()
-
-    def reset_password(self, app: str, body: Mapping[str, Any]) -> None:
-        """Set a new password with a reset token."""
-        email, password = self.use_token("reset", app, body), _text(body, "password")
-        if not 6 <= len(password) <= 128:
-            raise ApiError(400, "BadRequest", "password must be between 6 and 128 characters")
-        t = db.identities.c
-        with self.database.transaction() as sql:
-            where = (t.app == app, t.provider == "local-userpass", t.subject == email)
-            sql.execute(db.identities.update().where(*where).values(secret=self._hasher.hash(password)))
-
-    def need_email(self, app: str, email: str) -> None:
-        """Make sure that an address is registered."""
-        with self.database.transaction() as sql:
-            if self._identity(sql, app, "local-userpass", email.lower()) is None:
-                raise ApiError(404, "UserNotFound", "user not found")
+        except Exception as error:
+            log.exception("The function of custom log-ins failed")
+            raise ApiError(500, "FunctionExecutionError", "the log-in function failed") from error
+        known = dict(answer) if isinstance(answer, Mapping) else {"id": answer}
+        subject = known.pop("id", None)
+        if not isinstance(subject, str | int) or isinstance(subject, bool) or subject == "":
+            raise ApiError(401, "AuthError", "the log-in function named no user")
+        return _Proof(str(subject), may_create=True, profile=ejson.encode(known))
 
     # ------------------------------------------------------------------ users
 
@@ -310,12 +282,40 @@ class Accounts:
         with self.database.transaction() as sql:
             sql.execute(db.logins.delete().where(db.logins.c.id == login))
 
-    def delete_user(self, user: str) -> None:
-        """Delete a user with all identities, keys and log-ins."""
+    def end_logins(self, app: str, user: str) -> int:
+        """End all log-ins of a user; give how many there were."""
         with self.database.transaction() as sql:
-            for table in (db.logins, db.api_keys, db.identities):
+            count = sql.execute(db.logins.delete().where(db.logins.c.user == user)).rowcount
+        self.on_end(app, user)
+        return int(count)
+
+    def disable(self, app: str, user: str, *, disabled: bool) -> None:
+        """Keep a user from doing anything, or let them again."""
+        with self.database.transaction() as sql:
+            sql.execute(db.users.update().where(db.users.c.id == user).values(disabled=disabled))
+        if disabled:
+            self.on_end(app, user)
+
+    def set_custom_data(self, user: str, data: Mapping[str, Any]) -> None:
+        """Replace a user's custom data; extended JSON."""
+        t = db.custom_data.c
+        with self.database.transaction() as sql:
+            sql.execute(db.custom_data.delete().where(t.user == user))
+            if data:
+                sql.execute(db.custom_data.insert().values(user=user, data=dict(data)))
+
+    def delete_user(self, app: str, user: str) -> None:
+        """Delete a user with all identities, keys, log-ins and mails; what they synced stays."""
+        t = db.identities.c
+        with self.database.transaction() as sql:
+            emails = sa.select(t.subject).where(t.user == user, t.provider == PROVIDER)
+            for email in sql.execute(emails).scalars().all():
+                for table in (db.mails, db.unconfirmed):
+                    sql.execute(table.delete().where(table.c.app == app, table.c.email == email))
+            for table in (db.logins, db.api_keys, db.identities, db.custom_data):
                 sql.execute(table.delete().where(table.c.user == user))
             sql.execute(db.users.delete().where(db.users.c.id == user))
+        self.on_end(app, user)
 
     # ------------------------------------------------------------------ API keys
 
@@ -327,6 +327,9 @@ class Accounts:
         digest = hashlib.sha256(key.encode()).hexdigest()
         row = {"id": key_id, "user": user, "app": app, "name": name, "digest": digest, "disabled": False}
         with self.database.transaction() as sql:
+            t = db.api_keys.c
+            if (sql.execute(sa.select(sa.func.count()).where(t.user == user)).scalar() or 0) >= _MAX_KEYS:
+                raise ApiError(400, "BadRequest", f"a user has at most {_MAX_KEYS} API keys")
             sql.execute(db.api_keys.insert().values(row))
         return {"_id": key_id, "key": key, "name": name, "disabled": False}
 
@@ -349,21 +352,16 @@ class Accounts:
         with self.database.transaction() as sql:
             if disabled is None:
                 sql.execute(db.api_keys.delete().where(t.id == key_id, t.user == user))
+                i = db.identities.c
+                sql.execute(db.identities.delete().where(i.provider == "api-key", i.subject == key_id, i.user == user))
             else:
                 sql.execute(db.api_keys.update().where(t.id == key_id, t.user == user).values(disabled=disabled))
 
 
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value or len(value) > 16_384:
-        raise ApiError(400, "BadRequest", f"'{name}' must be a text that is not empty")
-    return value
-
-
-_Handler = Callable[[Accounts, str, Mapping[str, Any]], "tuple[str, bool]"]
+_Handler = Callable[[Accounts, str, Mapping[str, Any], str], _Proof]
 _PROVIDERS: Final[dict[str, _Handler]] = {
     "anon-user": Accounts.by_anonymous,
-    "local-userpass": Accounts.by_password,
+    PROVIDER: Accounts.by_password,
     "api-key": Accounts.by_api_key,
     "custom-token": Accounts.by_token,
     "custom-function": Accounts.by_function,

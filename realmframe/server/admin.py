@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PAUSE: Final = 0.05
 _DAY_MS: Final = 86_400_000
+#: Close what a user has open; :mod:`.users` orders it.
+END_USER: Final = "end-user"
 
 
 def carry_out(engine: Engine, database: db.Database) -> None:
@@ -32,7 +34,11 @@ def carry_out(engine: Engine, database: db.Database) -> None:
         waiting = sql.execute(sa.select(t.id, t.app, t.what, t.arguments).where(t.result.is_(None))).all()
     for number, app, what, arguments in waiting:
         try:
-            result = _ORDERS[what](engine, _realms(engine, database, app), arguments)
+            if what == END_USER:
+                engine.end_user(app, str(arguments["user"]))
+                result: dict[str, Any] = {}
+            else:
+                result = _ORDERS[what](engine, _realms(engine, database, app), arguments)
         except (AppError, UsageError) as fault:
             result = {"error": str(fault)}
         with database.transaction() as sql:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -12,10 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from realmframe.server.accounts import Accounts, ApiError
+from realmframe.model import ejson
+from realmframe.server.accounts import Accounts
 from realmframe.server.limits import MAX_BODY
+from realmframe.server.refusals import ApiError
 from realmframe.server.tokens import Claims
 
+log: Final = logging.getLogger("realmframe.server")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?")
 _BASE: Final = "/api/client/v2.0"
 Function = Callable[..., Any]
@@ -59,7 +63,7 @@ class Api:
     ----------
     accounts : Accounts
     functions : mapping
-        Name to Python callable, called with the arguments of ``functions/call`` after the user id.
+        Name to Python callable, called with the arguments of ``functions/call`` (Python values) after the user id.
     """
 
     def __init__(self, accounts: Accounts, functions: Mapping[str, Function]) -> None:
@@ -73,10 +77,10 @@ class Api:
             ("POST", f"{app}/auth/providers/{{provider}}/login", self.log_in),
             ("POST", f"{up}/register", self.register),
             ("POST", f"{up}/confirm", self.confirm),
-            ("POST", f"{up}/confirm/send", self.known_email),
-            ("POST", f"{up}/confirm/call", self.known_email),
+            ("POST", f"{up}/confirm/send", self.confirm_send),
+            ("POST", f"{up}/confirm/call", self.confirm_call),
             ("POST", f"{up}/reset", self.reset),
-            ("POST", f"{up}/reset/send", self.known_email),
+            ("POST", f"{up}/reset/send", self.reset_send),
             ("POST", f"{up}/reset/call", self.reset_call),
             ("GET", f"{_BASE}/auth/profile", self.profile),
             ("POST", f"{_BASE}/auth/session", self.refresh),
@@ -125,45 +129,54 @@ class Api:
         app, provider = await self._app(request), str(request.path_params["provider"])
         link = (await self._claims(request, "access")).user if request.query_params.get("link") == "true" else None
         body = await read_json(request)
-        found = await run_in_threadpool(self.accounts.log_in, app, provider, body, link)
+        source = request.client.host if request.client is not None else ""
+        found = await run_in_threadpool(self.accounts.log_in, app, provider, body, link, source)
         whose = (app, found.user, found.login, found.device)
         return answer(
             {
-                "access_token": self.accounts.tokens.issue("access", *whose),
+                "access_token": await run_in_threadpool(self.accounts.access_token, *whose),
                 "refresh_token": self.accounts.tokens.issue("refresh", *whose),
                 "user_id": found.user,
                 "device_id": found.device,
             }
         )
 
+    async def _post(
+        self, request: Request, act: Callable[[str, dict[str, Any]], object], status: int = 200
+    ) -> Response:
+        app, body = await self._app(request), await read_json(request)
+        await run_in_threadpool(act, app, body)
+        return answer({}, status)
+
     async def register(self, request: Request) -> Response:
         """Register an e-mail address."""
-        app, body = await self._app(request), await read_json(request)
-        await run_in_threadpool(self.accounts.register, app, body)
-        return answer({}, 201)
+        return await self._post(request, self.accounts.passwords.register, 201)
 
     async def confirm(self, request: Request) -> Response:
-        """Confirm an address (all are confirmed at registration; the token is checked)."""
-        app, body = await self._app(request), await read_json(request)
-        await run_in_threadpool(self.accounts.use_token, "confirm", app, body)
-        return answer({})
+        """Confirm an address with the token of a mail."""
+        return await self._post(request, self.accounts.passwords.confirm)
 
-    async def known_email(self, request: Request) -> Response:
-        """Accept a request for a mail, for a registered address."""
-        app, body = await self._app(request), await read_json(request)
-        await run_in_threadpool(self.accounts.need_email, app, str(body.get("email", "")))
-        return answer({})
+    async def confirm_send(self, request: Request) -> Response:
+        """Send the mail about an address again."""
+        again = self.accounts.passwords.confirm_again
+        return await self._post(request, lambda app, body: again(app, body, by_function=False))
+
+    async def confirm_call(self, request: Request) -> Response:
+        """Run the confirmation function again."""
+        again = self.accounts.passwords.confirm_again
+        return await self._post(request, lambda app, body: again(app, body, by_function=True))
 
     async def reset(self, request: Request) -> Response:
-        """Set a new password with a token."""
-        app, body = await self._app(request), await read_json(request)
-        await run_in_threadpool(self.accounts.reset_password, app, body)
-        return answer({})
+        """Set a new password with the token of a mail."""
+        return await self._post(request, self.accounts.passwords.reset)
+
+    async def reset_send(self, request: Request) -> Response:
+        """Send the mail that allows a new password."""
+        return await self._post(request, self.accounts.passwords.send_reset)
 
     async def reset_call(self, request: Request) -> Response:
-        """Refuse: no reset function is set up."""
-        await self._app(request)
-        raise ApiError(400, "InvalidParameter", "no password reset function is set up on this server")
+        """Run the reset function."""
+        return await self._post(request, self.accounts.passwords.call_reset)
 
     async def profile(self, request: Request) -> Response:
         """Describe the user."""
@@ -173,7 +186,8 @@ class Api:
     async def refresh(self, request: Request) -> Response:
         """Give a new access token."""
         c = await self._claims(request, "refresh")
-        return answer({"access_token": self.accounts.tokens.issue("access", c.app, c.user, c.login, c.device)}, 201)
+        token = await run_in_threadpool(self.accounts.access_token, c.app, c.user, c.login, c.device)
+        return answer({"access_token": token}, 201)
 
     async def log_out(self, request: Request) -> Response:
         """End a log-in."""
@@ -184,7 +198,7 @@ class Api:
     async def delete(self, request: Request) -> Response:
         """Delete the user."""
         claims = await self._claims(request, "access")
-        await run_in_threadpool(self.accounts.delete_user, claims.user)
+        await run_in_threadpool(self.accounts.delete_user, claims.app, claims.user)
         return Response(status_code=204)
 
     async def create_key(self, request: Request) -> Response:
@@ -230,8 +244,9 @@ class Api:
         if function is None or not isinstance(arguments, list):
             raise ApiError(404, "FunctionNotFound", f"function not found: '{str(body.get('name'))[:100]}'")
         try:
-            result = await run_in_threadpool(function, claims.user, *arguments)
+            result = ejson.encode(await run_in_threadpool(function, claims.user, *ejson.decode(arguments)))
         except Exception as error:
+            log.exception("The function %s failed", body.get("name"))
             raise ApiError(400, "FunctionExecutionError", f"{type(error).__name__}: {error}") from error
         return answer(result)
 

@@ -14,10 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
-from realmframe.server.accounts import Accounts, ApiError, CustomFunction
+from realmframe.server.accounts import Accounts, CustomFunction
 from realmframe.server.api import Api, refusal
 from realmframe.server.database import Database
 from realmframe.server.engine import Engine
+from realmframe.server.foreign import JwtProvider
+from realmframe.server.passwords import Confirm, PasswordPolicy, Reset, SendMail
+from realmframe.server.refusals import ApiError
 from realmframe.server.socket import SyncEndpoint
 from realmframe.server.tokens import ACCESS_SECONDS, Tokens
 
@@ -29,7 +32,10 @@ def create_app(
     database: str | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     custom_login: CustomFunction | None = None,
-    jwt_key: str | None = None,
+    jwt: JwtProvider | str | None = None,
+    confirm: str | Confirm | None = None,
+    reset: str | Reset = "mail",
+    send_mail: SendMail | None = None,
     access_token_seconds: int = ACCESS_SECONDS,
 ) -> Starlette:
     """Make the server, an ASGI application.
@@ -45,9 +51,17 @@ def create_app(
     functions : mapping, optional
         What ``functions/call`` may call: name to callable, which gets the user id and the arguments.
     custom_login : callable, optional
-        Custom-function log-in: takes the payload, returns the external user id, ValueError refuses.
-    jwt_key : str, optional
-        HS256 key of custom JWT log-ins.
+        Custom-function log-in: takes the payload, returns the external user id or a mapping of ``id`` and profile
+        fields, ValueError refuses.
+    jwt : JwtProvider or str, optional
+        Whose tokens log in; a text is the secret of HS256.
+    confirm : str or callable, optional
+        How e-mail addresses are confirmed: ``"auto"`` (the default in development), ``"mail"`` (otherwise), or a
+        function of the :class:`~realmframe.server.passwords.Mail`.
+    reset : str or callable
+        How passwords are reset: ``"mail"``, or a function of the mail, the new password and the caller's arguments.
+    send_mail : callable, optional
+        Sends a mail; without it, mails wait for ``realmframe admin users mails``.
     access_token_seconds : int
         Life of an access token.
 
@@ -60,8 +74,17 @@ def create_app(
     folder = Path(kept.name if kept is not None else str(data))
     opened = Database(folder, database)
     tokens = Tokens(opened.secret("token key"), access_token_seconds)
-    accounts = Accounts(opened, tokens, development=development, custom_login=custom_login, jwt_key=jwt_key)
+    policy = PasswordPolicy(confirm or ("auto" if development else "mail"), reset, send_mail)
+    accounts = Accounts(
+        opened,
+        tokens,
+        development=development,
+        custom_login=custom_login,
+        jwt=JwtProvider(secret=jwt) if isinstance(jwt, str) else jwt,
+        policy=policy,
+    )
     engine = Engine(opened, development=development, folder=folder if kept is None else None)
+    accounts.on_end = engine.end_user
     api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
 
     @asynccontextmanager

@@ -67,6 +67,31 @@ logins = sa.Table(
     sa.Column("user", sa.String, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("device", sa.String, nullable=False),
 )
+#: Addresses that were registered and not confirmed yet.
+unconfirmed = sa.Table(
+    "unconfirmed",
+    META,
+    sa.Column("app", sa.String, primary_key=True),
+    sa.Column("email", sa.String, primary_key=True),
+    sa.Column("created", sa.Integer, nullable=False),
+)
+#: Tokens that were mailed and not used yet: their ids only, the tokens are signatures of them.
+mails = sa.Table(
+    "mails",
+    META,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("app", sa.String, nullable=False, index=True),
+    sa.Column("email", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("expires", sa.Integer, nullable=False),
+)
+#: What the app's owner keeps about a user; it comes with each access token.
+custom_data = sa.Table(
+    "custom_data",
+    META,
+    sa.Column("user", sa.String, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("data", sa.JSON, nullable=False),
+)
 realms = sa.Table(
     "realms",
     META,

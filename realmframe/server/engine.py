@@ -48,6 +48,8 @@ ROOM: Final = 8 << 20
 ORDER_SECONDS: Final = 0.25
 #: Name of the lock that a running server holds on its data folder.
 RUNNING: Final = "server.lock"
+#: Code of a closed WebSocket that has a client ask for a new token.
+UNAUTHORISED: Final = 4001
 #: Name of an app's one realm of Flexible Sync.
 _FLEXIBLE: Final = "flx"
 Deliver = Callable[["list[bytes]", "int | None"], None]
@@ -144,6 +146,7 @@ class Engine:
         self._modes: dict[str, bool] = {}
         self._touched: set[RealmSync] = set()
         self._out: set[Connection] = set()
+        self._connections: set[Connection] = set()
         self._closing: dict[Connection, int] = {}
         self._look_at = 0.0
         #: Says to ``realmframe admin`` that somebody carries out orders.
@@ -186,6 +189,20 @@ class Engine:
                     realm.resume(session)
                 session.pump(realm.history)
             self._out.add(connection)
+
+        self._tasks.put(task)
+
+    def opened(self, connection: Connection) -> None:
+        """Know a connection, to close it when its user may no longer sync."""
+        self._tasks.put(lambda: self._connections.add(connection))
+
+    def end_user(self, app: str, user: str) -> None:
+        """Close what a user has open; their clients ask for a new token, and learn there what is the matter."""
+
+        def task() -> None:
+            for connection in [c for c in self._connections if (c.app, c.user) == (app, user)]:
+                self._forget(connection)
+                self._close(connection, UNAUTHORISED)
 
         self._tasks.put(task)
 
@@ -283,6 +300,7 @@ class Engine:
         connection.sessions.clear()
         connection.binding.clear()
         self._out.discard(connection)
+        self._connections.discard(connection)
 
     def realm(self, app: str, name: str) -> RealmSync:
         """Give a realm, loaded at its first use."""

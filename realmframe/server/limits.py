@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from typing import Final
@@ -27,24 +28,28 @@ class Attempts:
     def __init__(self, allowed: int = 10, seconds: float = 60.0) -> None:
         self.allowed, self.seconds = allowed, seconds
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def blocked(self, name: str) -> bool:
         """Whether this name has failed too often."""
         since = time.monotonic() - self.seconds
-        kept = [t for t in self._failures.get(name, ()) if t > since]
-        if kept:
-            self._failures[name] = kept
-        else:
-            self._failures.pop(name, None)
+        with self._lock:
+            kept = [t for t in self._failures.get(name, ()) if t > since]
+            if kept:
+                self._failures[name] = kept
+            else:
+                self._failures.pop(name, None)
         return len(kept) >= self.allowed
 
     def failed(self, name: str) -> None:
         """Note a failure."""
-        self._failures.setdefault(name, []).append(time.monotonic())
-        self._failures.move_to_end(name)
-        while len(self._failures) > _REMEMBERED:
-            self._failures.popitem(last=False)
+        with self._lock:
+            self._failures.setdefault(name, []).append(time.monotonic())
+            self._failures.move_to_end(name)
+            while len(self._failures) > _REMEMBERED:
+                self._failures.popitem(last=False)
 
     def succeeded(self, name: str) -> None:
         """Forget the failures of a name."""
-        self._failures.pop(name, None)
+        with self._lock:
+            self._failures.pop(name, None)

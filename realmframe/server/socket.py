@@ -9,14 +9,15 @@ from collections.abc import Iterable
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from realmframe.server.accounts import Accounts, ApiError
-from realmframe.server.engine import Connection, Engine
+from realmframe.server.accounts import Accounts
+from realmframe.server.engine import UNAUTHORISED, Connection, Engine
 from realmframe.server.limits import MAX_MESSAGE
+from realmframe.server.refusals import ApiError
 from realmframe.wire import negotiate
 
 #: Messages of one client that may wait for the engine.
 _WAITING = 32
-_UNAUTHORISED, _FORBIDDEN, _TOO_LARGE, _GOING_AWAY = 4001, 4002, 1009, 1001
+_FORBIDDEN, _TOO_LARGE = 4002, 1009
 
 
 class SyncEndpoint:
@@ -41,17 +42,15 @@ class SyncEndpoint:
         claims = self.accounts.tokens.check(socket.query_params.get("baas_at", ""), "access")
         code = None
         if claims is None or claims.app != app:
-            code = _UNAUTHORISED
+            code = UNAUTHORISED
         else:
             try:
                 await run_in_threadpool(self.accounts.need_app, app)
             except ApiError:
                 code = _FORBIDDEN
-            if not await run_in_threadpool(self.accounts.session_is_valid, claims.login, claims.user):
-                code = _UNAUTHORISED
         await socket.accept(subprotocol=dialect.subprotocol)
         if code is not None or claims is None:
-            await socket.close(code or _UNAUTHORISED)
+            await socket.close(code or UNAUTHORISED)
             return
         loop = asyncio.get_running_loop()
         outgoing: asyncio.Queue[tuple[list[bytes], int | None]] = asyncio.Queue()
@@ -61,6 +60,12 @@ class SyncEndpoint:
                 loop.call_soon_threadsafe(outgoing.put_nowait, (messages, close))
 
         connection = Connection(dialect, app, claims.user, deliver)
+        # Known before it is checked: a log-in that ends meanwhile is either seen here or closes the connection.
+        self.engine.opened(connection)
+        if not await run_in_threadpool(self.accounts.session_is_valid, claims.login, claims.user):
+            self.engine.closed(connection)
+            await socket.close(UNAUTHORISED)
+            return
         tasks = [
             asyncio.create_task(self._read(socket, connection, loop)),
             asyncio.create_task(self._write(socket, connection, outgoing)),

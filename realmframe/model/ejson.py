@@ -6,14 +6,13 @@ import base64
 import datetime as dt
 import decimal
 import math
+import numbers
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
 from realmframe.errors import UsageError
-from realmframe.model import Decimal128, ObjectId, Timestamp
+from realmframe.model.values import Decimal128, ObjectId, Timestamp
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SPECIAL: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -29,9 +28,9 @@ def encode(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, int | np.integer):
+    if isinstance(value, numbers.Integral):
         return {"$numberLong": str(int(value))}
-    if isinstance(value, float | np.floating):
+    if isinstance(value, numbers.Real):
         return {"$numberDouble": _double(float(value))}
     if isinstance(value, Mapping):
         return {str(k): encode(v) for k, v in value.items()}
