@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from realmframe.client import App, Credentials, SyncTimeouts, User
+    from realmframe.client import App, Credentials, MetadataConfiguration, SyncTimeouts, User
     from realmframe.errors import (
         AppError,
         ApplyError,
@@ -64,7 +64,7 @@ _ERRORS = (
     "SchemaMismatchError StorageError SyncError UsageError WaitTimeoutError WriteError WrongUserError"
 )
 _ROOMS = {
-    "client": "App Credentials SyncTimeouts User",
+    "client": "App Credentials MetadataConfiguration SyncTimeouts User",
     "errors": _ERRORS,
     "frames": "changes_for",
     "model": "Decimal128 Link ObjectId ObjectSchema Property RealmSet Schema Timestamp",
@@ -93,6 +93,7 @@ __all__ = [
     "Link",
     "LocalProtocolError",
     "MergeError",
+    "MetadataConfiguration",
     "MutableSubscriptionSet",
     "NetworkError",
     "NoSubscriptionForWriteError",

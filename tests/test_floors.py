@@ -54,6 +54,7 @@ ROOMS_OF = {
     "uvicorn": {"server", "testing"},
     "argon2": {"server"},
     "joserfc": {"server"},
+    "cryptography": {"client"},
     "IPython": {"jupyter"},
     "ipywidgets": {"jupyter"},
     "lark": {"query"},

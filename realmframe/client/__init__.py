@@ -1,6 +1,7 @@
 """Floor 3: apps, users, and the sync thread that keeps stores in step with a server.
 
-``App`` speaks the App Services HTTP API (:mod:`.transport`) and caches its users on disk (:mod:`.metadata`). One daemon
+``App`` speaks the App Services HTTP API (:mod:`.transport`) and caches its users on disk (:mod:`.metadata`, sealed by
+:mod:`.vault`; :mod:`.keeper` refreshes their tokens, :mod:`.files` deletes what a removed user leaves). One daemon
 thread per process runs one asyncio loop (:mod:`.loop`). There, :class:`~.sync.SyncClient` drives one websocket per user
 (:mod:`.connection`), and on it one session per realm (:mod:`.sync`): the rules of the protocol are those of
 :mod:`realmframe.session`; this room adds sockets, the clock, and the store. :mod:`.paths` says where a realm lies.
@@ -12,6 +13,7 @@ from realmframe.client.credentials import Credentials
 from realmframe.client.loop import stop_sync_loop, sync_loop
 from realmframe.client.paths import RealmPath, SyncPlace, path_for
 from realmframe.client.user import User, UserIdentity
+from realmframe.client.vault import MetadataConfiguration
 
 __all__ = [
     "ApiKey",
@@ -19,6 +21,7 @@ __all__ = [
     "App",
     "Credentials",
     "EmailPasswordAuth",
+    "MetadataConfiguration",
     "RealmPath",
     "SyncPlace",
     "SyncTimeouts",

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from realmframe.client.auth import EmailPasswordAuth
 from realmframe.client.credentials import Credentials
+from realmframe.client.keywords import refuse_unknown
 from realmframe.client.loop import sync_loop
 from realmframe.client.metadata import Metadata, UserRecord
 from realmframe.client.paths import base_folder, metadata_folder
 from realmframe.client.tokens import read_token
 from realmframe.client.user import User
+from realmframe.client.vault import MetadataConfiguration
 from realmframe.errors import AuthError, NetworkError, RealmError, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +66,13 @@ class SyncTimeouts:
                 raise UsageError(f"SyncTimeouts: {name} must be a number of seconds, not {value!r}.")
 
 
+_METADATA: Final = ("mode", "encryption_key")
+_KEYWORDS: Final = (
+    *("id", "base_url", "base_file_path", "timeout", "multiplex_sessions"),
+    *("sync_timeouts", "metadata", "transport", "clock"),
+)
+
+
 class App:
     """An app of an App Services server.
 
@@ -81,11 +90,17 @@ class App:
         Whether all realms of a user share one websocket.
     sync_timeouts : SyncTimeouts or mapping, optional
         Timers of the sync client.
+    metadata : MetadataConfiguration or mapping, optional
+        How users and tokens are kept: ``{"mode": "encryption", "encryption_key": <64 bytes>}``, for example.
+    transport : httpx.AsyncBaseTransport, optional
+        In place of the network, for HTTP requests.
+    clock : callable, optional
+        Gives the time in seconds since 1970; decides when tokens have ended.
 
     Raises
     ------
     UsageError
-        For an empty id, a base_url that is no URL, or a time-out that is no number.
+        For an empty id, a base_url that is no URL, a time-out that is no number, or a keyword that does not exist.
     """
 
     def __init__(
@@ -97,8 +112,12 @@ class App:
         timeout: float | None = DEFAULT_TIMEOUT,
         multiplex_sessions: bool = True,
         sync_timeouts: SyncTimeouts | Mapping[str, float] | None = None,
+        metadata: MetadataConfiguration | Mapping[str, Any] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown("App", unknown, _KEYWORDS)
         if not isinstance(id, str) or not id:
             raise UsageError("An app needs an id, a string that is not empty.")
         if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0):
@@ -112,19 +131,22 @@ class App:
         self.timeout = float(timeout or DEFAULT_TIMEOUT)
         self.multiplex_sessions = multiplex_sessions
         if isinstance(sync_timeouts, Mapping):
-            try:
-                sync_timeouts = SyncTimeouts(**sync_timeouts)
-            except TypeError as fault:
-                known = ", ".join(SyncTimeouts.__slots__)
-                raise UsageError(f"sync_timeouts: {fault}.", hint=f"It has {known}.") from None
+            names = SyncTimeouts.__slots__
+            refuse_unknown("sync_timeouts", {k: v for k, v in sync_timeouts.items() if k not in names}, names)
+            sync_timeouts = SyncTimeouts(**sync_timeouts)
         self.sync_timeouts = sync_timeouts or SyncTimeouts()
-        self.metadata = Metadata(metadata_folder(base_file_path, id))
+        if isinstance(metadata, Mapping):
+            refuse_unknown("metadata", {k: v for k, v in metadata.items() if k not in _METADATA}, _METADATA)
+            metadata = MetadataConfiguration(**metadata)
+        self.metadata = Metadata(metadata_folder(base_file_path, id), metadata)
+        self.clock = clock
         self.services = AppServices(id, self.base_url, self.timeout, transport)
         self._lock = threading.Lock()
         self._sync: SyncClient | None = None
         self._users: weakref.WeakValueDictionary[str, User] = weakref.WeakValueDictionary()
         self._refreshing: dict[str, asyncio.Lock] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._delete_doomed()
 
     def __repr__(self) -> str:
         return f"<App {self.id!r} at {self.base_url}>"
@@ -178,7 +200,7 @@ class App:
             raise UsageError("log_in takes Credentials.", hint="For example Credentials.anonymous().")
         if credentials.provider == "anon-user" and credentials.reuse:
             for record in self.metadata.users().values():
-                if record.provider == "anon-user" and record.is_valid:
+                if record.is_anonymous and record.is_valid:
                     self.metadata.set_current(record.id)
                     self._changed()
                     return self.user(record.id)
@@ -200,6 +222,9 @@ class App:
             refresh_token=str(answer["refresh_token"]),
         )
         profile = await self.services.profile(access)
+        before = self.metadata.get(record.id)
+        if before is not None:
+            record = replace(record, realms=before.realms)
         self.metadata.put(_with_profile(record, profile), current=True)
         self._changed()
         return self.user(record.id)
@@ -215,14 +240,8 @@ class App:
         profile = await self.services.profile(access)
         record = self.metadata.get(user_id)
         if record is not None:
-            linked = UserRecord(
-                user_id,
-                "logged_in",
-                credentials.provider if record.provider == "anon-user" else record.provider,
-                record.device_id,
-                access,
-                record.refresh_token,
-            )
+            provider = credentials.provider if record.provider == "anon-user" else record.provider
+            linked = replace(record, state="logged_in", provider=provider, access_token=access)
             self.metadata.put(_with_profile(linked, profile))
         self._changed()
 
@@ -247,7 +266,7 @@ class App:
         record = self.metadata.get(user.id)
         if record is None or record.state != "logged_in":
             return
-        self.expel(user.id)
+        self.expel(user.id, keep_files=False)
         if record.refresh_token:
             token = record.refresh_token
             try:
@@ -255,13 +274,16 @@ class App:
             except RealmError as fault:
                 log.info("app %s: the server could not be told of a log-out: %s", self.id, fault.message)
 
-    def expel(self, user_id: str) -> None:
-        """Log a user out locally: sessions stop, data stays (any thread)."""
+    def expel(self, user_id: str, *, keep_files: bool = True) -> None:
+        """Log a user out locally: sessions stop, data stays (any thread).
+
+        An anonymous user, who could never log in again, is forgotten; `keep_files` says whether their realms stay.
+        """
         record = self.metadata.get(user_id)
         if record is None:
             return
-        if record.provider == "anon-user":
-            self.metadata.remove(user_id)
+        if record.is_anonymous:
+            self.metadata.remove(user_id, keep_files=keep_files)
         else:
             self.metadata.change(user_id, state="logged_out", access_token=None, refresh_token=None)
         sync = self._sync
@@ -269,8 +291,23 @@ class App:
             sync.stop_user(user_id)
         self._changed()
 
+    def track(self, user_id: str, path: os.PathLike[str]) -> None:
+        """Note that a realm is a user's: it goes when they are removed."""
+        self.metadata.track(user_id, os.fspath(path))
+
+    def _delete_doomed(self, user_id: str | None = None) -> None:
+        """Delete the realms of users who are gone, where nobody has them open; see :mod:`.files`."""
+        try:
+            if not self.metadata.doomed():
+                return
+            from realmframe.client.files import delete_realms  # the store is loaded with the first realm
+
+            self.metadata.carry_out(lambda user, paths: delete_realms(self.id, user, paths), user_id)
+        except RealmError as fault:  # whoever needs the users hears of it
+            log.warning("app %s: files of removed users stay: %s", self.id, fault.message)
+
     def remove_user(self, user: User) -> None:
-        """Log a user out and forget them on this device.
+        """Log a user out and forget them on this device, with their realms (but those at absolute paths).
 
         Raises
         ------
@@ -279,8 +316,7 @@ class App:
         """
         self._own(user)
         self.log_out(user)
-        self.metadata.remove(user.id)
-        self._changed()
+        self._forget(user.id)
 
     def delete_user(self, user: User) -> None:
         """Delete a user at the server, then forget them here.
@@ -297,8 +333,12 @@ class App:
             user.id, lambda token: self.services.request("DELETE", "/auth/delete", token=token, of_app=False)
         )
         self.run(work, "delete_user")
-        self.expel(user.id)
-        self.metadata.remove(user.id)
+        self.expel(user.id, keep_files=False)
+        self._forget(user.id)
+
+    def _forget(self, user_id: str) -> None:
+        self.metadata.remove(user_id)
+        self._delete_doomed(user_id)
         self._changed()
 
     def _own(self, user: User) -> None:
@@ -356,7 +396,7 @@ class App:
                 raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
             token, refresh = record.access_token or "", record.refresh_token or ""
             # Another task or process may have refreshed it meanwhile.
-            if token != stale and not read_token(token).is_expired(time.time()):
+            if token != stale and not read_token(token).is_expired(self.clock()):
                 return token
             try:
                 token = await self.services.refresh(refresh)

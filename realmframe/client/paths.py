@@ -31,6 +31,11 @@ SUFFIX: Final = ".realm"
 _KEPT: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 #: Longest name of a file in bytes, less what side files append.
 _MAX_NAME: Final = 240
+#: Longest name of a file in bytes that file systems take.
+_LONGEST: Final = 255
+#: Names that Windows keeps for devices, whatever their suffix, and characters that it takes in no name.
+_RESERVED: Final = frozenset({"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))})
+_FORBIDDEN: Final = frozenset('<>:"|?*') | {chr(n) for n in range(32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,13 @@ class RealmPath:
         The realm's directory.
     rule : str
         The rule that gave it, in words.
+    base : Path or None
+        The folder that it may not leave; None for an absolute path, which is the caller's own place.
     """
 
     path: Path
     rule: str
+    base: Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -136,14 +144,55 @@ def path_for(
             f"The path {text!r} leads out of {where} ({base}).",
             hint="A relative path stays inside it; an absolute path may be anywhere.",
         )
-    if found.relative_to(base).parts[0] == METADATA_FOLDER:
+    parts = found.relative_to(base).parts
+    for part in parts:
+        _check_name(part, text, windows=os.name == "nt")
+    if parts[0].casefold() == METADATA_FOLDER:  # also where the file system tells no case apart
         raise UsageError(f"The path {text!r} lies in the folder of the metadata ({METADATA_FOLDER}).")
-    return RealmPath(found, f"path is relative: it starts from {where}")
+    return RealmPath(found, f"path is relative: it starts from {where}", base)
+
+
+def _check_name(name: str, text: str, *, windows: bool) -> None:
+    """Refuse a name that no file can have.
+
+    Raises
+    ------
+    UsageError
+    """
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        raise UsageError(f"The path {text!r} holds text that no file name can hold.") from None
+    if size > _LONGEST:
+        raise UsageError(f"The path holds a name of {size} bytes; {_LONGEST} are the most.", hint="Shorten it.")
+    if windows and (is_reserved(name) or set(name) & _FORBIDDEN or name.endswith((" ", "."))):
+        raise UsageError(f"The path {text!r} holds the name {name!r}, which Windows does not take.")
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether Windows keeps a name for a device."""
+    return name.partition(".")[0].rstrip(" ").casefold() in _RESERVED
+
+
+def check_links(place: RealmPath) -> None:
+    """Refuse a place that a symbolic link leads out of its base. Looks at the disk, changes nothing.
+
+    Raises
+    ------
+    UsageError
+    """
+    if place.base is None:
+        return
+    real, real_base = Path(os.path.realpath(place.path)), Path(os.path.realpath(place.base))
+    if real_base not in real.parents:
+        raise UsageError(f"The path {place.path} leads out of {place.base} through a link, to {real}.")
+    if real.relative_to(real_base).parts[0].casefold() == METADATA_FOLDER:
+        raise UsageError(f"The path {place.path} leads into the folder of the metadata through a link.")
 
 
 def _default(base: Path, where: str, sync: SyncPlace | None) -> RealmPath:
     if sync is None:
-        return RealmPath(base / f"default{SUFFIX}", f"no path, no sync: default{SUFFIX} in {where}")
+        return RealmPath(base / f"default{SUFFIX}", f"no path, no sync: default{SUFFIX} in {where}", base)
     if sync.flexible:
         stem, kind = f"flx_sync_default_{percent(sync.user_id)}", "Flexible Sync: flx_sync_default_<user id>"
     else:
@@ -152,7 +201,7 @@ def _default(base: Path, where: str, sync: SyncPlace | None) -> RealmPath:
     if len(stem) + len(SUFFIX) > _MAX_NAME:
         stem = hashlib.sha256(stem.encode()).hexdigest()
         kind += ", too long for a file name and so its SHA-256"
-    return RealmPath(base / f"{stem}{SUFFIX}", f"no path, {kind}{SUFFIX} in {where}")
+    return RealmPath(base / f"{stem}{SUFFIX}", f"no path, {kind}{SUFFIX} in {where}", base)
 
 
 def metadata_folder(base_file_path: str | os.PathLike[str] | None, app_id: str) -> Path:
@@ -160,4 +209,8 @@ def metadata_folder(base_file_path: str | os.PathLike[str] | None, app_id: str) 
     name = percent(app_id)
     if name in ("", ".", ".."):
         raise UsageError(f"{app_id!r} cannot be an app id.")
+    if len(name) > _MAX_NAME:
+        name = hashlib.sha256(app_id.encode("utf-8", "surrogateescape")).hexdigest()
+    elif is_reserved(name) or name.endswith("."):  # one folder on every system
+        name = f"%{ord(name[0]):02X}{name[1:-1]}%{ord(name[-1]):02X}"
     return base_folder(base_file_path) / METADATA_FOLDER / name

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import filelock
 
+from realmframe.client.keeper import TokenKeeper
 from realmframe.client.loop import sync_loop
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.progress import TransferProgress
@@ -757,6 +758,7 @@ class SyncClient:
         self._app = app
         self._connections: dict[tuple[str, bool, int], Connection] = {}
         self._sessions: weakref.WeakSet[SyncSession] = weakref.WeakSet()
+        self.keeper = TokenKeeper(app, self._is_syncing)
 
     def add(self, session: SyncSession) -> None:
         """Know a session, to stop it with its user."""
@@ -765,6 +767,7 @@ class SyncClient:
     def connection(self, session: SyncSession) -> Connection:
         """*loop* Give the connection that a session shares, or has for itself without multiplexing."""
         options = session.options
+        self.keeper.watch(options.user_id)
         key = (options.user_id, options.flexible, 0 if self._app.multiplex_sessions else id(session))
         found = self._connections.get(key)
         if found is None:
@@ -772,6 +775,9 @@ class SyncClient:
 
             found = self._connections[key] = Connection(self._app, options.user_id, options.flexible)
         return found
+
+    def _is_syncing(self, user_id: str) -> bool:
+        return any(s.options.user_id == user_id and s.state == "active" for s in list(self._sessions))
 
     def stop_user(self, user_id: str) -> None:
         """End all sessions of a user who was logged out (any thread)."""

@@ -24,10 +24,22 @@ class Claims:
         Seconds since 1970; None when the token does not say.
     user_data : dict
         Custom data of the user.
+    issued_at : float or None
+        Seconds since 1970; None when the token does not say.
     """
 
     expires_at: float | None
     user_data: dict[str, Any] = field(default_factory=dict)
+    issued_at: float | None = None
+
+    @property
+    def refresh_at(self) -> float | None:
+        """When to ask for the next one: after nine tenths of its life; None when it never ends."""
+        if self.expires_at is None:
+            return None
+        if self.issued_at is None or self.issued_at >= self.expires_at:
+            return self.expires_at - LEEWAY
+        return self.expires_at - (self.expires_at - self.issued_at) / 10
 
     def is_expired(self, now: float, leeway: float = LEEWAY) -> bool:
         """Whether the token has ended, or is about to."""
@@ -54,9 +66,11 @@ def read_token(token: str) -> Claims:
         raise AuthError(
             "The server's answer holds a malformed token.", code="BadToken", hint="Is it an App Services server?"
         ) from fault
-    expires, data = claims.get("exp"), claims.get("user_data")
+    data = claims.get("user_data")
     if data is not None and not isinstance(data, dict):
         raise AuthError("The server's token holds custom data that is no document.", code="BadToken")
-    if isinstance(expires, bool) or not isinstance(expires, int | float):
-        expires = None
-    return Claims(expires, data or {})
+    return Claims(_seconds(claims.get("exp")), data or {}, _seconds(claims.get("iat")))
+
+
+def _seconds(value: Any) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value

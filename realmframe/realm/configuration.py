@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from realmframe.client.app import App
+from realmframe.client.keywords import refuse_unknown, snake
 from realmframe.client.paths import RealmPath, SyncPlace, partition_name, path_for
 from realmframe.client.user import User
 from realmframe.errors import SchemaError, UsageError
@@ -48,21 +47,9 @@ class _Unset:
 UNSET: Final = _Unset()
 
 
-def _snake(word: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", word).lower()
-
-
-def _refuse_unknown(what: str, unknown: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in unknown:
-        names = list(known)
-        near = difflib.get_close_matches(_snake(name), names, 1, 0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(names)}."
-        raise UsageError(f"{what} has no {name!r}.", hint=hint)
-
-
 def _word(what: str, value: Any, allowed: tuple[str, ...]) -> str:
     """Check one of several words, in either spelling."""
-    word = _snake(value) if isinstance(value, str) else value
+    word = snake(value) if isinstance(value, str) else value
     if word not in allowed:
         near = difflib.get_close_matches(str(word), allowed, 1, 0.4)
         hint = f"Did you mean {near[0]!r}?" if near else f"It is one of {', '.join(map(repr, allowed))}."
@@ -109,7 +96,7 @@ class OpenRealmBehaviorConfiguration:
         **unknown: Any,
     ) -> None:
         what = "OpenRealmBehaviorConfiguration"
-        _refuse_unknown(what, unknown, ("type", "time_out", "time_out_behavior"))
+        refuse_unknown(what, unknown, ("type", "time_out", "time_out_behavior"))
         if time_out is not None and time_out_behavior is None:
             raise UsageError(
                 f"{what} has a time_out but no time_out_behavior.",
@@ -160,7 +147,7 @@ class ClientResetConfiguration:
         **unknown: Any,
     ) -> None:
         known = ("mode", "on_before", "on_after", "on_fallback", "on_manual")
-        _refuse_unknown("ClientResetConfiguration", unknown, known)
+        refuse_unknown("ClientResetConfiguration", unknown, known)
         object.__setattr__(self, "mode", _word("client_reset", mode, CLIENT_RESETS))
         for name, value in zip(known[1:], (on_before, on_after, on_fallback, on_manual), strict=True):
             object.__setattr__(self, name, _callable(f"client_reset: {name}", value))
@@ -246,7 +233,7 @@ class SyncConfiguration:
         session_stop_policy: str = "after_upload",
         **unknown: Any,
     ) -> None:
-        _refuse_unknown("SyncConfiguration", unknown, self.__slots__)
+        refuse_unknown("SyncConfiguration", unknown, self.__slots__)
         put = partial(object.__setattr__, self)
         put("user", _user(user))
         put("flexible", _mode(flexible, partition_value))
@@ -355,7 +342,7 @@ class Configuration:
         on_first_open: Callable[[Any], object] | None = None,
         **unknown: Any,
     ) -> None:
-        _refuse_unknown("Configuration", unknown, self.__slots__)
+        refuse_unknown("Configuration", unknown, self.__slots__)
         if isinstance(sync, Mapping):
             sync = SyncConfiguration(**sync)
         if sync is not None and not isinstance(sync, SyncConfiguration):
@@ -405,14 +392,6 @@ class Configuration:
         app = self.sync.user.app
         base = app.base_file_path if app.is_base_set else None
         return path_for(self.path, base_file_path=base, sync=self.sync.place)
-
-    @property
-    def base(self) -> Path | None:
-        """The folder that a relative path may not leave."""
-        app = self.app
-        if app is not None:
-            return app.base_file_path
-        return None if self.base_file_path is None else Path(os.path.abspath(self.base_file_path))
 
 
 def _no_configuration(form: Any) -> NoReturn:

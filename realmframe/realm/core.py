@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from realmframe.changes import Changeset
-from realmframe.client.paths import RealmPath
+from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.client.sync import SessionOptions, SyncSession
 from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
@@ -117,15 +117,19 @@ class RealmCore:
         if sync is not None and not sync.user.is_logged_in:
             raise AuthError(f"The user {sync.user.id} is not logged in.", hint="Log in again; local data is kept.")
         place = configuration.realm_path()
-        _check_inside(place, configuration)
+        check_links(place)
         ends = time.monotonic() + _CLOSING_SECONDS
         while True:
             with _lock:
                 known = _open.get(_key(place.path))
                 if known is None or not known.closing or known.can_be_revived(configuration):
-                    return cls._join(known, place, configuration)
+                    joined = cls._join(known, place, configuration)
+                    break
             if not known.closed.wait(max(0.0, ends - time.monotonic())):
                 raise StorageError(f"The realm {place.path} is still being closed.", path=str(place.path))
+        if sync is not None and place.base is not None:
+            sync.user.app.track(sync.user.id, place.path)
+        return joined
 
     @classmethod
     def _join(cls, known: RealmCore | None, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
@@ -259,16 +263,6 @@ class RealmCore:
 
 def _key(path: Path) -> Path:
     return Path(os.path.realpath(path))
-
-
-def _check_inside(place: RealmPath, configuration: Configuration) -> None:
-    """Refuse a relative path that a symbolic link leads out of base_file_path."""
-    base = configuration.base
-    if base is None or "relative" not in place.rule:
-        return
-    real, real_base = _key(place.path), _key(base)
-    if real_base not in real.parents:
-        raise UsageError(f"The path {place.path} leads out of base_file_path through a link, to {real}.")
 
 
 def owner_of(sync: SyncConfiguration) -> Owner:

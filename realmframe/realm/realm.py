@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from realmframe.client.loop import sync_loop
-from realmframe.client.paths import RealmPath
+from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.sync import SyncSession
 from realmframe.errors import (
     ClosedError,
@@ -117,13 +117,21 @@ class Realm:
         Raises
         ------
         StorageError
-            If it is open.
+            If it is open, in this process or another.
+        UsageError
+            If a symbolic link leads its path out of base_file_path.
         """
-        path = Configuration.of(configuration, **keywords).realm_path().path
+        place = Configuration.of(configuration, **keywords).realm_path()
+        path = place.path
+        check_links(place)
         if is_open(path):
             raise StorageError(f"The realm {path} is open.", path=str(path), hint="Close it first.")
-        if RealmStore.exists(path):
+        try:
             RealmStore.delete(path)
+        except UsageError as fault:
+            raise StorageError(
+                f"The realm {path} is open in another process.", path=str(path), hint="Close it there first."
+            ) from fault
 
     # ------------------------------------------------------------------ what it is
 

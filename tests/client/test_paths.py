@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realmframe.client.paths import SyncPlace, metadata_folder, partition_name, path_for, percent
+from realmframe.client.paths import (
+    SyncPlace,
+    _check_name,
+    check_links,
+    metadata_folder,
+    partition_name,
+    path_for,
+    percent,
+)
 from realmframe.errors import UsageError
 from realmframe.model import ObjectId
 
@@ -56,7 +64,23 @@ def test_rules(path: Any, sync: SyncPlace | None, wanted: str, rule: str) -> Non
 
 @pytest.mark.parametrize(
     "path",
-    ["", "  ", "..", "../a", "sub/../../a", ".", "a\0b", "mongodb-realm", "mongodb-realm/app/x", "x/../mongodb-realm"],
+    [
+        "",
+        "  ",
+        "..",
+        "../a",
+        "sub/../../a",
+        ".",
+        "a\0b",
+        "mongodb-realm",
+        "mongodb-realm/app/x",
+        "x/../mongodb-realm",
+        "MongoDB-Realm/x",
+        "x" * 256,
+        "é" * 128,
+        "a/" + "x" * 300,
+        "\udc80\ud800",
+    ],
 )
 def test_refused(path: str) -> None:
     """A path that is empty, climbs out, or lies among the metadata is refused."""
@@ -110,3 +134,51 @@ def test_no_app_ids(app_id: str) -> None:
     """An app id that is no name of a folder is refused."""
     with pytest.raises(UsageError):
         metadata_folder("/b", app_id)
+
+
+@pytest.mark.parametrize("name", ["ünï-日本.realm", "100%.realm", "x" * 255, "é" * 127, " a", "a\nb", "CON", "a\\b"])
+def test_odd_names_are_taken_as_they_are(name: str) -> None:
+    """A relative path is not encoded: the file has the name that was asked for."""
+    assert path_for(name, base_file_path="/b", sync=FLX).path == Path("/b") / name
+
+
+@pytest.mark.parametrize("name", ["CON", "nul.realm", "Com1", "lpt9.x", "aux ", "a:b", "a?", "a.", "a ", "tab\t", 'q"'])
+def test_names_that_windows_does_not_take(name: str) -> None:
+    """On Windows, device names and forbidden characters are refused instead of opening something else."""
+    with pytest.raises(UsageError, match="Windows"):
+        _check_name(name, name, windows=True)
+    _check_name(name, name, windows=False)
+
+
+@pytest.mark.parametrize("name", ["icon", "console.realm", "com", "com10", "a.b", ".hidden"])
+def test_names_that_windows_takes(name: str) -> None:
+    """Names that only look like those are fine."""
+    _check_name(name, name, windows=True)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "path", "escapes"),
+    [
+        ("sub", "outside", "sub/a.realm", True),
+        ("a.realm", "outside/a.realm", "a.realm", True),
+        ("flx_sync_default_U.realm", "outside", None, True),
+        ("sub", "base/real", "sub/a.realm", False),
+        ("sub", "base/mongodb-realm", "sub/a.realm", True),
+        ("sub", "base", "sub", True),
+    ],
+)
+def test_links(tmp_path: Path, link: str, target: str, path: str | None, escapes: bool) -> None:
+    """A link may lead elsewhere within the base, not out of it, nor among the metadata; nothing is made by looking."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / link).symlink_to(tmp_path / target)
+    place = path_for(path, base_file_path=base, sync=FLX)
+    before = sorted(tmp_path.rglob("*"))
+    if escapes:
+        with pytest.raises(UsageError, match="through a link"):
+            check_links(place)
+    else:
+        check_links(place)
+    assert sorted(tmp_path.rglob("*")) == before
+    absolute = path_for(str(base / link), base_file_path=base, sync=FLX)
+    check_links(absolute)  # an absolute path is the caller's own
