@@ -1,4 +1,4 @@
-"""Users and places of realms, against a real server: who may open what, what is deleted with whom, what works offline."""
+"""Users and places of realms, against a real server: who opens what, what goes with whom, what works offline."""
 
 from __future__ import annotations
 
