@@ -254,7 +254,15 @@ class CompensatingWriteError(SyncError):
 
 
 class ClientResetError(SyncError):
-    """The server no longer knows the history of this file, so the file has to start anew."""
+    """The server no longer knows the history of this file, so the file has to start anew.
+
+    Attributes
+    ----------
+    recovery_path : str or None
+        Where the realm's files are moved when it is closed; open them there as a local realm.
+    """
+
+    recovery_path: str | None = None
 
 
 class ProtocolError(RealmError):

@@ -23,8 +23,10 @@ import filelock
 
 from realmframe.client.keeper import TokenKeeper
 from realmframe.client.loop import sync_loop
+from realmframe.client.lost import lost_values
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.progress import TransferProgress
+from realmframe.client.reset import ClientReset, ResetOptions, ResetOutcome
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
 from realmframe.client.waits import Waits
 from realmframe.errors import (
@@ -80,6 +82,11 @@ class SessionOptions:
         Whether waits end with a non-fatal error once the app's time-out has passed.
     on_error : callable or None
         ``f(session, error)``, called in a thread of its own.
+    client_reset : ResetOptions
+    session_reason : int
+        1 for a session that belongs to a client reset.
+    may_upload : bool
+        False for the fresh copy of a client reset.
     """
 
     user_id: str
@@ -88,6 +95,9 @@ class SessionOptions:
     schema_version: int = 0
     cancel_waits: bool = False
     on_error: Callable[[Any, RealmError], object] | None = None
+    client_reset: ResetOptions = ResetOptions()  # noqa: RUF009 - frozen
+    session_reason: int = 0
+    may_upload: bool = True
 
 
 class SyncSession:
@@ -127,6 +137,11 @@ class SyncSession:
         self.last_error: RealmError | None = None
         self.fatal_error: RealmError | None = None
         self.caught_up_at: float | None = None
+        self.last_reset: ResetOutcome | None = None
+        self._reset_task: asyncio.Task[None] | None = None
+        self._session_reason = options.session_reason
+        #: Whether a reset ever began: then a download of an older binding may not be integrated any more.
+        self._is_resetting = False
         self._wanted = False
         self._closed = False
         self._caught_up = False
@@ -289,6 +304,15 @@ class SyncSession:
 
     # ------------------------------------------------------------------ loop: begin and end
 
+    def begin(self) -> None:
+        """*loop* As :meth:`start`, at once."""
+        self._start()
+
+    async def end(self) -> None:
+        """*loop* As :meth:`close`."""
+        self._closed = True
+        await self._close()
+
     def _start(self) -> None:
         if self._closed or (self._wanted and self.fatal_error is None and self._tasks):
             return
@@ -364,6 +388,8 @@ class SyncSession:
             queries=self.subscriptions.queries() if options.flexible else (),
             partition=options.partition,
             schema_version=options.schema_version,
+            session_reason=self._session_reason,
+            may_upload=options.may_upload,
         )
         self._told_query = max((q.version for q in start.queries), default=0)
         self._connection = connection
@@ -376,6 +402,9 @@ class SyncSession:
     async def _stop(self) -> None:
         """End the binding; everything received so far is integrated first."""
         self._wanted = False
+        if self._reset_task is not None and self._reset_task is not asyncio.current_task():
+            self._reset_task.cancel()
+            await asyncio.gather(self._reset_task, return_exceptions=True)
         machine, connection = self._machine, self._connection
         if machine is not None and connection is not None:
             machine.unbind(time.monotonic())
@@ -479,7 +508,9 @@ class SyncSession:
             entries = event.bootstrap if isinstance(event, ev.BootstrapBatch) else event.entries
             query_version = event.query_version if bootstrap else None
             # Shielded: a commit that has begun is told to the machine even when the session ends meanwhile.
-            work = asyncio.ensure_future(asyncio.to_thread(self._commit, entries, event.progress, query_version))
+            work = asyncio.ensure_future(
+                asyncio.to_thread(self._commit, machine, entries, event.progress, query_version)
+            )
             try:
                 version = await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -498,7 +529,9 @@ class SyncSession:
             self._waits.settle()
             self._notify()
 
-    def _commit(self, entries: tuple[Any, ...], progress: Progress, query_version: int | None) -> int:
+    def _commit(
+        self, machine: ClientSession | None, entries: tuple[Any, ...], progress: Progress, query_version: int | None
+    ) -> int:
         """Integrate into the store; give the realm's newest version."""
         found = [
             Entry(
@@ -511,9 +544,12 @@ class SyncSession:
             for e in entries
         ]
         with self.commit_lock:
+            if machine is not None and machine is not self._machine and self._is_resetting:
+                return self.store.snapshot.version  # what the server said before it asked for a reset
             return self.store.integrate(found, _to_store(progress), query_version=query_version).version
 
     def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
+        self._settle_reset()
         self._waits.settle()
         self._notify()
 
@@ -521,6 +557,7 @@ class SyncSession:
         self._caught_up = True
         self.caught_up_at = time.time()
         self.last_error = None
+        self._settle_reset()
         if self.transfer.phase != "done":
             done = self.subscriptions.latest.state in DONE
             self.transfer = self.transfer.after(
@@ -542,7 +579,10 @@ class SyncSession:
     def _on_compensating(self, event: ev.CompensatingWrites) -> None:
         writes = [dict(w) for w in event.writes]
         for write in writes:
-            self.store.add_quarantine({**_jsonable(write), "when": time.time(), "kind": "compensating write"})
+            lost = lost_values(self.store, str(write.get("class")), write.get("primary_key"))
+            self.store.add_quarantine(
+                {**_jsonable(write), "values": lost, "when": time.time(), "kind": "compensating write"}
+            )
         names = ", ".join(sorted({str(w.get("class")) for w in writes}))
         self._report(
             CompensatingWriteError(
@@ -579,20 +619,48 @@ class SyncSession:
         self.app.expel(self.options.user_id)
 
     def _delete_file(self, event: ev.SessionError) -> None:
-        self.store.add_quarantine({"kind": "delete realm", "reason": event.message, "when": time.time()})
+        self.store.set_extra(file_action={"action": "delete"})
         self._fail(_sync_error(event))
 
     def _reset(self, event: ev.SessionError) -> None:
-        self._fail(
-            ClientResetError(
-                f"The server asks for a client reset: {event.message or event.error}",
-                code=event.code,
-                action=event.action,
-                is_fatal=True,
-                log_url=event.log_url,
-                hint="Keep what was not uploaded (realm.write_copy_to), delete the realm's files and open it again.",
-            )
-        )
+        self._begin_reset(event.message or event.error, event.code, event.action, event.log_url)
+
+    def _begin_reset(self, message: str, code: int, action: str, log_url: str = "") -> None:
+        text = f"The server asks for a client reset: {message}"
+        error = ClientResetError(text, code=code, action=action, is_fatal=True, log_url=log_url)
+        if self._reset_task is None or self._reset_task.done():
+            work = self._guarded(ClientReset(self, error).run())
+            self._reset_task = sync_loop().spawn(work, f"realmframe-reset-{self.store.path.name}")
+
+    async def detach(self) -> None:
+        """*loop* Let go of the binding and of what it has not integrated; waits go on."""
+        self._is_resetting = True
+        machine, connection, self._machine = self._machine, self._connection, None
+        if machine is not None and connection is not None:
+            connection.sessions.pop(self.number, None)
+            if not machine.is_ended:
+                machine.unbind(time.monotonic())
+            connection.pump()
+        while not self._work.empty():
+            self._work.get_nowait()
+        self._caught_up = False
+
+    def rebind(self, outcome: ResetOutcome) -> None:
+        """*loop* Bind again after a reset, with the fresh copy's number."""
+        self.last_reset, self._session_reason = outcome, 1
+        self._bind()
+        self._notify()
+
+    def give_up(self, error: ClientResetError, callback: Callable[..., object] | None) -> None:
+        """*loop* End the session because the reset is left to the app."""
+        self._fail(error)
+        if callback is not None:
+            _callbacks.submit(_call, callback, self, error.recovery_path)
+
+    def _settle_reset(self) -> None:
+        """Note that a reset was a success: the server has taken what followed it."""
+        if self._caught_up and self.store.extra.get("pending_reset") and not self.store.pending():
+            self.store.set_extra(pending_reset=None)
 
     def _refresh_user(self, _event: ev.SessionError) -> None:
         sync_loop().spawn(self._guarded(self._refresh_and_resume(ask_location=False)), "realmframe-refresh")
@@ -633,7 +701,7 @@ class SyncSession:
         error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
         self.last_error = error
         if event.follow_up is ev.FollowUp.CLIENT_RESET:
-            self._fail(ClientResetError(f"The server asks for a client reset: {event.message}", is_fatal=True))
+            self._begin_reset(event.message, event.code, "ClientReset")
         elif event.is_fatal:
             self._fail(error)
         else:

@@ -12,11 +12,12 @@ from typing import Final
 
 from realmframe.changes import Changeset
 from realmframe.client.paths import RealmPath, check_links
+from realmframe.client.reset import ResetOptions, carry_out_file_action
 from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.client.sync import SessionOptions, SyncSession
 from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
 from realmframe.model import ejson
-from realmframe.realm.configuration import Configuration, SyncConfiguration
+from realmframe.realm.configuration import ClientResetConfiguration, Configuration, SyncConfiguration
 from realmframe.realm.schema import check_schema
 from realmframe.realm.transaction import timestamp_now
 from realmframe.store import Commit, Owner, RealmStore, Snapshot, schema_changeset
@@ -93,8 +94,31 @@ class RealmCore:
             schema_version=configuration.schema_version,
             cancel_waits=sync.cancel_waits_on_non_fatal_errors,
             on_error=sync.on_error,
+            client_reset=self._reset_options(sync.client_reset, configuration),
         )
         return SyncSession(sync.user.app, self.store, self.subscriptions, options, self.write_lock, after=after)
+
+    def _reset_options(self, form: ClientResetConfiguration, configuration: Configuration) -> ResetOptions:
+        """Wrap the app's callbacks: they see realms, not snapshots."""
+        from realmframe.realm.history import PastRealm
+
+        def before(snapshot: Snapshot) -> object:
+            return form.on_before(PastRealm(snapshot)) if form.on_before is not None else None
+
+        def after(old: Snapshot) -> None:
+            from realmframe.realm.realm import Realm
+
+            if form.on_after is None:
+                return
+            with _lock:
+                self.users += 1
+            realm = Realm(self, configuration)
+            try:
+                form.on_after(PastRealm(old), realm)
+            finally:
+                realm.abandon()
+
+        return ResetOptions(form.mode, before, after, form.on_fallback, form.on_manual)
 
     def _on_commit(self, news: Commit) -> None:
         self.times.note(news.snapshot.version)
@@ -135,6 +159,12 @@ class RealmCore:
     def _join(cls, known: RealmCore | None, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
         is_new = known is None and not RealmStore.exists(place.path)
         core = known or cls(place, configuration)
+        if known is None and core.store.extra.get("file_action") and not core.store.read_only:
+            # What a client reset or the server wanted done with the files could not be done when they were closed.
+            action = core.store.extra["file_action"]
+            core.store.close()
+            is_new = carry_out_file_action(place.path, action)
+            core = cls(place, configuration)
         try:
             core.check_mode()
             core.check_same(configuration)
@@ -254,7 +284,10 @@ class RealmCore:
     def _close_files(self) -> None:
         try:
             self._stop_listening()
+            action = self.store.extra.get("file_action")
             self.store.close()
+            if action and not self.store.read_only:
+                carry_out_file_action(self.path, action)
         finally:
             with _lock:
                 _open.pop(self.key, None)

@@ -71,7 +71,15 @@ def records_to_frame(records: Iterable[Mapping[str, Any]]) -> Any:
     """Make a frame of a list of dicts, whose fields may differ."""
     rows = [dict(r) for r in records]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names}).to_pandas()
+    return pa.table({name: _array([row.get(name) for row in rows]) for name in names}).to_pandas()
+
+
+def _array(values: list[Any]) -> Any:
+    """Make a column; values of several types are shown as text."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if v is None else str(v) for v in values])
 
 
 def storage_table(table: Table) -> pa.Table:

@@ -168,6 +168,26 @@ class RealmStore:
         finally:
             use.release()
 
+    @staticmethod
+    def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+        """Move the files of a realm.
+
+        Raises
+        ------
+        UsageError
+            If a process has it open, or there is something at the target.
+        """
+        folder, goal = Path(path), Path(target)
+        if goal.exists():
+            raise UsageError(f"There is something at {goal} already.", hint="Give another path.")
+        use = locks.Use(folder, FileSystem(), exclusive=True)
+        try:
+            with explained(goal):
+                goal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                shutil.move(os.fspath(folder), os.fspath(goal))
+        finally:
+            use.release()
+
     def _load(self, *, owner: Owner | None) -> None:
         try:
             self._use = locks.Use(self.path, self._fs, read_only=self.read_only)

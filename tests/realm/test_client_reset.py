@@ -1,0 +1,223 @@
+"""Client reset, end to end: the real server no longer knows a client's history, in every mode."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import realmframe as rf
+from realmframe.client.reset import DISCARD, RECOVER, RECOVER_OR_DISCARD, mode_of
+from realmframe.server.admin import order
+from realmframe.testing import Server
+
+DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "age": "int", "tags": "string[]"}, "_id")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run one server; each test has an app of its own."""
+    with Server(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def open_dogs(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., rf.Realm]]:
+    """Open a realm with all dogs, in a folder of its own for each name."""
+    made: list[rf.Realm] = []
+    app_id = f"app{abs(hash(request.node.name)) % 10**8}"
+
+    def make(name: str, **sync: Any) -> rf.Realm:
+        app = rf.App(app_id, base_url=server.url, base_file_path=tmp_path / name)
+        user = app.current_user or app.log_in(rf.Credentials.anonymous())
+        settings = {"flexible": True, "initial_subscriptions": lambda subs, _realm: subs.add("Dog")} | sync
+        made.append(rf.Realm.open(path="dogs.realm", schema=[DOG], sync=rf.SyncConfiguration(user, **settings)))
+        return made[-1]
+
+    make.app_id = app_id  # type: ignore[attr-defined]
+    yield make
+    for realm in made:
+        realm.close()
+
+
+def write(realm: rf.Realm, *dogs: dict[str, Any]) -> None:
+    """Write dogs and have them uploaded, unless the session is paused."""
+    with realm.write() as tx:
+        tx.upsert("Dog", list(dogs))
+
+
+def dog(key: int, name: str = "Rex", age: int = 1) -> dict[str, Any]:
+    """Make a dog."""
+    return {"_id": key, "name": name, "age": age, "tags": []}
+
+
+def names(realm: rf.Realm) -> dict[int, str]:
+    """Give the names by key."""
+    realm.refresh()
+    return dict(zip(realm["Dog"]["_id"].tolist(), realm["Dog"]["name"].tolist(), strict=True))
+
+
+def reset(server: Server, opener: Any, realm: rf.Realm, *, recovery: bool = True) -> None:
+    """Have a realm's file begin anew."""
+    file = realm.core.store.file
+    assert file is not None
+    done = order(
+        Path(str(server.data)), opener.app_id, "reset-client", user=None, file_ident=file.ident, recovery=recovery
+    )
+    assert done == {"files": 1}
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for something."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def diverge(server: Server, opener: Any, mine: rf.Realm, other: rf.Realm, *, recovery: bool = True) -> None:
+    """Let both sides write while one is away, and reset that one."""
+    write(mine, dog(1), dog(2), dog(3))
+    mine.upload_all_local_changes(timeout=10)
+    other.download_all_server_changes(timeout=10)
+    mine.sync_session.pause()
+    write(mine, dog(1, "mine"), dog(2, "mine"), dog(50, "offline"))
+    write(other, dog(3, "theirs"), dog(60, "theirs"))
+    with other.write() as tx:
+        tx.delete("Dog", "_id == 2")
+    other.upload_all_local_changes(timeout=10)
+    reset(server, opener, mine, recovery=recovery)
+
+
+def test_recover(server: Server, open_dogs: Any) -> None:
+    """Unsent changes survive on what the server has; what was deleted there stays deleted and is told; frames go on."""
+    seen: list[Any] = []
+
+    def after(before: Any, realm: rf.Realm) -> None:
+        seen.append((len(before["Dog"]), len(realm["Dog"])))
+
+    callbacks = {"on_before": lambda before: seen.append(len(before["Dog"])), "on_after": after}
+    mine = open_dogs("a", client_reset={"mode": RECOVER, **callbacks})
+    other = open_dogs("b")
+    diverge(server, open_dogs, mine, other)
+    frame, old = mine["Dog"], mine.core.store.file
+    mine.sync_session.resume()
+    mine.upload_all_local_changes(timeout=10)
+    mine.download_all_server_changes(timeout=10)
+    other.download_all_server_changes(timeout=10)
+    wanted = {1: "mine", 3: "theirs", 50: "offline", 60: "theirs"}
+    assert names(mine) == names(other) == wanted
+    assert len(frame) == 4
+    assert mine.core.store.file != old
+    until(lambda: len(seen) == 2)
+    assert seen == [4, (4, 4)]
+    lost = mine.quarantine().to_dict("records")
+    assert [(r["class"], r["primary_key"], r["kind"]) for r in lost] == [("Dog", 2, "client reset")]
+    assert json.loads(lost[0]["values"])["name"] == "mine"
+    assert mine.sync_session.last_reset.recovered
+    until(lambda: mine.core.store.extra["pending_reset"] is None)
+    # Nothing of the fresh copy is left, and the realm opens again as any other.
+    assert not (mine.path / "fresh").exists()
+    mine.close()
+    again = open_dogs("a")
+    write(again, dog(70))
+    again.upload_all_local_changes(timeout=10)
+    assert len(again.quarantine()) == 1
+
+
+@pytest.mark.parametrize(("mode", "recovery"), [(DISCARD, True), (DISCARD, False), (RECOVER_OR_DISCARD, False)])
+def test_discard(server: Server, open_dogs: Any, mode: str, recovery: bool) -> None:
+    """Unsent changes are dropped, named in the quarantine and kept in a copy of the realm."""
+    mine, other = open_dogs("a", client_reset=mode), open_dogs("b")
+    diverge(server, open_dogs, mine, other, recovery=recovery)
+    mine.sync_session.resume()
+    mine.download_all_server_changes(timeout=10)
+    assert names(mine) == {1: "Rex", 3: "theirs", 60: "theirs"}
+    outcome = mine.sync_session.last_reset
+    assert (outcome.recovered, outcome.lost) == (False, 3)
+    lost = mine.quarantine()
+    assert sorted(lost["primary_key"]) == [1, 2, 50]
+    with rf.Realm.open(path=outcome.copy, schema=[DOG], read_only=True) as copy:
+        assert names(copy)[50] == "offline"
+    assert "recovered-realms" in outcome.copy
+
+
+def test_recover_where_it_is_not_allowed(server: Server, open_dogs: Any) -> None:
+    """Mode recover without permission to recover fails: the files are moved aside when the realm is closed."""
+    told: list[Any] = []
+    callbacks = {"on_fallback": lambda _session, path: told.append(path)}
+    errors: list[Any] = []
+    mine = open_dogs("a", client_reset={"mode": RECOVER, **callbacks}, on_error=lambda _s, e: errors.append(e))
+    diverge(server, open_dogs, mine, open_dogs("b"), recovery=False)
+    mine.sync_session.resume()
+    with pytest.raises(rf.ClientResetError, match="does not permit"):
+        mine.download_all_server_changes(timeout=10)
+    assert mine.sync_session.state == "inactive"
+    assert names(mine)[50] == "offline"
+    until(lambda: told and errors)
+    assert errors[0].recovery_path == told[0]
+    mine.close()
+    with rf.Realm.open(path=told[0], schema=[DOG], read_only=True) as copy:
+        assert names(copy)[50] == "offline"
+    assert names(open_dogs("a")) == {1: "Rex", 3: "theirs", 60: "theirs"}
+
+
+def test_manual(server: Server, open_dogs: Any) -> None:
+    """Mode manual tells the app and moves the files aside when the realm is closed."""
+    told: list[Any] = []
+    manual = {"mode": "manual", "on_manual": lambda _session, path: told.append(path)}
+    mine = open_dogs("a", client_reset=manual)
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=10)
+    reset(server, open_dogs, mine)
+    until(lambda: told)
+    with pytest.raises(rf.ClientResetError):
+        mine.upload_all_local_changes(timeout=10)
+    mine.close()
+    assert (Path(told[0]) / "manifest.json").exists() or list(Path(told[0]).glob("journal*"))
+    assert names(open_dogs("a")) == {1: "Rex"}
+
+
+def test_trimmed_history(server: Server, open_dogs: Any) -> None:
+    """A client that was away while the server trimmed its log recovers like any other, pending subscriptions too."""
+    mine, other = open_dogs("a"), open_dogs("b")
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=10)
+    mine.sync_session.pause()
+    write(mine, dog(2, "offline"))
+    with mine.subscriptions.update(wait=False) as subs:
+        subs.add("Dog", "age > 3", name="old")
+    for key in range(10, 13):
+        write(other, dog(key))
+        other.upload_all_local_changes(timeout=10)
+    other.download_all_server_changes(timeout=10)
+    assert order(Path(str(server.data)), open_dogs.app_id, "trim", keep=0, older_than=None)["entries"] > 0
+    mine.sync_session.resume()
+    mine.subscriptions.wait_for_synchronization(timeout=10)
+    mine.upload_all_local_changes(timeout=10)
+    mine.download_all_server_changes(timeout=10)
+    assert names(mine) == {1: "Rex", 2: "offline", 10: "Rex", 11: "Rex", 12: "Rex"}
+    assert mine.subscriptions.find_by_name("old") is not None
+    assert mine.sync_session.last_reset is not None
+
+
+PREVIOUS = [None, RECOVER, DISCARD]
+
+
+@pytest.mark.parametrize("previous", PREVIOUS)
+@pytest.mark.parametrize("mode", [RECOVER, RECOVER_OR_DISCARD, DISCARD])
+@pytest.mark.parametrize("action", ["ClientReset", "ClientResetNoRecovery"])
+def test_no_loop_of_resets(previous: str | None, mode: str, action: str) -> None:
+    """A reset right after one that did not succeed falls back to discarding once, then fails."""
+    before = None if previous is None else {"mode": previous, "action": action}
+    fails = previous == DISCARD or (mode == RECOVER and (previous == RECOVER or action != "ClientReset"))
+    if fails:
+        with pytest.raises(rf.ClientResetError):
+            mode_of(mode, action, before)
+        return
+    discards = mode == DISCARD or previous is not None or action != "ClientReset"
+    assert mode_of(mode, action, before) == (DISCARD if discards else mode)
