@@ -1,0 +1,81 @@
+"""What an app sees of every action of an error: session, waits, on_error, the open in progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import realmframe as rf
+
+DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
+Login = Callable[..., rf.User]
+
+#: Action to: what an open in progress raises (OpenTimeoutError: it goes on waiting), whether on_error is called, and
+#: whether the user stays logged in.
+ROWS: dict[str, tuple[type[rf.RealmError], bool, bool]] = {
+    "Transient": (rf.OpenTimeoutError, False, True),
+    "Warning": (rf.OpenTimeoutError, True, True),
+    "RefreshUser": (rf.OpenTimeoutError, False, True),
+    "RefreshLocation": (rf.OpenTimeoutError, False, True),
+    "ApplicationBug": (rf.SyncError, True, True),
+    "ProtocolViolation": (rf.SyncError, True, True),
+    "SomethingNew": (rf.SyncError, True, True),
+    "DeleteRealm": (rf.SyncError, True, True),
+    "ClientReset": (rf.ClientResetError, True, True),
+    "ClientResetNoRecovery": (rf.ClientResetError, True, True),
+    "LogOutUser": (rf.SyncError, True, False),
+}
+
+
+def configuration(user: rf.User, errors: list[Any], **sync: Any) -> dict[str, Any]:
+    """Open with a short time-out, noting errors."""
+    behaviour = rf.OpenRealmBehaviorConfiguration("download_before_open", 0.7, "throw_exception")
+    settings = {"flexible": True, "new_realm_file_behavior": behaviour, "existing_realm_file_behavior": behaviour}
+    made = rf.SyncConfiguration(user, on_error=lambda _s, e: errors.append(e), **(settings | sync))
+    return {"path": "dogs.realm", "schema": [DOG], "sync": made}
+
+
+@pytest.mark.parametrize("action", ROWS)
+def test_opening(login: Login, server: Any, action: str) -> None:
+    """An error in answer to BIND ends an open, or keeps it waiting, as its action says."""
+    raises, is_reported, stays = ROWS[action]
+    again = action in ("Transient", "Warning", "RefreshUser", "RefreshLocation")
+    server.faults.bind_error = {"code": 201, "action": action, "tryAgain": again}
+    errors: list[Any] = []
+    user = login("a")
+    with pytest.raises(raises) as caught:
+        rf.Realm.open(**configuration(user, errors))
+    if raises is not rf.OpenTimeoutError:
+        assert caught.value.is_fatal  # type: ignore[attr-defined]
+    ends = time.monotonic() + 3
+    while is_reported and not errors and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert bool(errors) is is_reported
+    until = time.monotonic() + 3
+    while user.is_logged_in is not stays and time.monotonic() < until:
+        time.sleep(0.01)
+    assert user.is_logged_in is stays
+
+
+@pytest.mark.parametrize(("action", "stays"), [("ApplicationBug", True), ("DeleteRealm", False)])
+def test_files(login: Login, server: Any, action: str, stays: bool) -> None:
+    """Only DeleteRealm deletes the files, when the realm is closed; until then it can be read."""
+    user, errors = login("a"), list[Any]()
+    with rf.Realm.open(**configuration(user, errors)):
+        pass
+    server.faults.bind_error = {"code": 201, "action": action, "tryAgain": False}
+    immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    opened = configuration(user, errors, existing_realm_file_behavior=immediately)
+    realm = rf.Realm.open(**opened)
+    ends = time.monotonic() + 5
+    while not errors and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert realm.sync_session.state == "inactive"
+    assert len(realm["Dog"]) == 0
+    with pytest.raises(rf.SyncError):
+        realm.upload_all_local_changes(timeout=5)
+    realm.close()
+    assert rf.Realm.exists(**opened) is stays
