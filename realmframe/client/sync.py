@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import datetime as dt
 import logging
+import shutil
 import threading
 import time
 import weakref
@@ -26,7 +27,7 @@ from realmframe.client.loop import sync_loop
 from realmframe.client.lost import lost_values
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.progress import TransferProgress
-from realmframe.client.reset import ClientReset, ResetOptions, ResetOutcome
+from realmframe.client.reset import FRESH, ClientReset, ResetOptions, ResetOutcome
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
 from realmframe.client.waits import Waits
 from realmframe.errors import (
@@ -352,6 +353,7 @@ class SyncSession:
                 self._waits.settle_as_follower()
                 await asyncio.sleep(ELECTION_SECONDS)
         self.store.refresh()
+        shutil.rmtree(self.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
         await self._check_token()
         self._bind()
         while True:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -221,3 +224,51 @@ def test_no_loop_of_resets(previous: str | None, mode: str, action: str) -> None
         return
     discards = mode == DISCARD or previous is not None or action != "ClientReset"
     assert mode_of(mode, action, before) == (DISCARD if discards else mode)
+
+
+KILLED = """
+import os, signal, sys
+import realmframe as rf
+from realmframe.client.reset import ClientReset
+from realmframe.client.sync import SyncSession
+from realmframe.store import RealmStore
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def wrap(cls, name, before):
+    real = getattr(cls, name)
+    def call(*a, **k):
+        if before:
+            die()
+        found = real(*a, **k)
+        die()
+        return found
+    setattr(cls, name, call)
+
+step, url, base, app_id = sys.argv[1:]
+wrap(*{"download": (ClientReset, "_download", True), "before the commit": (RealmStore, "reset", True),
+       "after the commit": (RealmStore, "reset", False), "binding": (SyncSession, "rebind", True)}[step])
+app = rf.App(app_id, base_url=url, base_file_path=base)
+sync = rf.SyncConfiguration(app.current_user, flexible=True)
+realm = rf.Realm.open(path="dogs.realm", sync=sync)
+realm.download_all_server_changes(timeout=20)
+"""
+
+
+@pytest.mark.parametrize("step", ["download", "before the commit", "after the commit", "binding"])
+def test_killed_at_a_step(server: Server, open_dogs: Any, tmp_path: Path, step: str) -> None:
+    """A process killed at any step of a reset leaves a realm that opens and ends up whole."""
+    mine, other = open_dogs("a"), open_dogs("b")
+    diverge(server, open_dogs, mine, other)
+    mine.close()
+    arguments = [sys.executable, "-c", KILLED, step, server.url, str(tmp_path / "a"), open_dogs.app_id]
+    done = subprocess.run(arguments, timeout=60, check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    again = open_dogs("a")
+    again.upload_all_local_changes(timeout=10)
+    again.download_all_server_changes(timeout=10)
+    other.download_all_server_changes(timeout=10)
+    assert names(again) == names(other) == {1: "mine", 3: "theirs", 50: "offline", 60: "theirs"}
+    assert len(again.quarantine()) == 1
+    assert not (again.path / "fresh").exists()
