@@ -135,17 +135,19 @@ class Session:
                 self._send_batch(item, history)
             else:
                 if isinstance(item, Mark) and (self.needs_ack or self.sent < self.covered) and not self.is_lagging:
-                    self._send(history, (), self._reachable(), self.file.client_version)
+                    self._send(history, (), *self._reachable())
                 self.outlet.send(item)
                 self.outbox.popleft()
         idle = not self.outbox and not self.is_lagging and self.outlet.has_room()
         if idle and (self.needs_ack or self.covered - self.sent > _LAG):
             self._send(history, (), self.covered, self.file.client_version)
 
-    def _reachable(self) -> int:
-        """Version that may be announced now: nothing queued behind belongs to it."""
-        following = [i.version - 1 for i in self.outbox if isinstance(i, Changes)]
-        return max(self.sent, min([self.covered, *following]))
+    def _reachable(self) -> tuple[int, int]:
+        """Give the server and client version that may be announced now: nothing queued behind belongs to them."""
+        behind = [i for i in self.outbox if isinstance(i, Changes | Bootstrap)]
+        version = min([self.covered, *(i.version - 1 for i in behind if isinstance(i, Changes))])
+        client = min([self.file.client_version, *(i.client_version for i in behind)])
+        return max(self.sent, version), client
 
     def _send_changes(self, first: Changes, history: History) -> None:
         entries: list[DownloadEntry] = []

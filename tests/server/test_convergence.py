@@ -31,8 +31,9 @@ from realmframe.model import ClassKind, Collection, Marker, PropertyType
 from realmframe.server.database import Database
 from realmframe.server.history import History
 from realmframe.server.sync import RealmSync, Session
+from realmframe.session.checks import check_entries, check_progress
 from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
-from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Query, Upload, UploadEntry
+from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Mark, Query, Upload, UploadEntry
 
 P = PropertyType
 SCHEMA = [
@@ -131,6 +132,7 @@ class Client:
         self.pipe, self.sending = Pipe(), deque()
         self.cursor, self.asked = p.upload_client_version, self.active[0]
         self.session = Session(1, self.pipe, file, flexible=True)
+        self.received: Any = p
         message = ClientIdent(
             1,
             file.ident,
@@ -161,7 +163,7 @@ class Client:
             self.sending.append(Upload(1, self.cursor, waiting[-1].server_version, 0, entries))
         if self.wanted[0] > self.asked:
             self.asked = self.wanted[0]
-            self.sending.append(Query(1, self.asked, self.wanted[1]))
+            self.sending += [Query(1, self.asked, self.wanted[1]), Mark(1, self.asked)]
 
     def deliver(self) -> bool:
         """Let the server handle one message."""
@@ -170,8 +172,10 @@ class Client:
         message = self.sending.popleft()
         if isinstance(message, Upload):
             assert self.node.sync.upload(self.session, message) is None
-        else:
+        elif isinstance(message, Query):
             self.node.sync.query(self.session, message)
+        else:
+            self.node.sync.mark(self.session, message)
         return True
 
     def receive(self) -> bool:
@@ -185,10 +189,14 @@ class Client:
             assert message.code == 231
             self.rejected.append(message)
         else:
-            raise AssertionError(message)
+            assert isinstance(message, Mark)
         return True
 
     def _download(self, m: Download) -> None:
+        assert self.store.file is not None
+        check_progress(self.received, m, self.store.snapshot.version)
+        check_entries(self.received, m, self.store.file.ident, flexible=True)
+        self.received = m
         entries = [Entry(e.server_version, e.client_version, e.timestamp, e.file_ident, e.changeset) for e in m.entries]
         progress = Progress(
             m.download_server_version,
@@ -472,3 +480,21 @@ def test_outcome_that_was_on_its_way_when_the_connection_ended(tmp_path):
     b.lose()
     world.check()
     assert sorted(contents(world.node.sync.history.snapshot)["Item"][1]["tags"]) == ["a", "b"]
+
+
+def test_mark_between_a_query_and_writes(tmp_path):
+    """An answer to MARK acknowledges no write whose own consequences are still queued behind it."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 2 ")
+    b.subscribe("area >= 1 ")
+    b.upload()
+    b.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1))
+    b.upload()
+    a.commit(CreateObject("Item", 2), Update("Item", 2, "area", (), 1))
+    a.upload()
+    b.commit(Update("Item", 1, "area", (), 3))
+    b.upload()
+    for one in (b, b, b, a, b):  # the query, the mark, a write, a write of the other's, a write
+        assert one.deliver()
+    world.node.finish()
+    world.check()
