@@ -120,20 +120,42 @@ def sql(snapshot: Snapshot, text: str) -> Any:
 
 
 def write_copy(snapshot: Snapshot, configuration: Configuration) -> None:
-    """Write what a snapshot holds as another realm, as its own local writes."""
+    """Write what a snapshot holds as another realm, as its own local writes.
+
+    Raises
+    ------
+    UsageError
+        If there is a realm already.
+    NoSubscriptionForWriteError
+        If the copy syncs flexibly and its ``initial_subscriptions`` leave out a class that has objects: the server
+        would take them back. Nothing is left behind then.
+    """
     from realmframe.realm.core import RealmCore
+    from realmframe.realm.opening import write_initial_subscriptions
+    from realmframe.realm.realm import Realm
 
     path = configuration.realm_path().path
     if RealmStore.exists(path):
         raise UsageError(f"There is a realm at {path} already.", hint="Delete it first, or give another path.")
+    classes = {name: table for name, table in snapshot.tables.items() if len(table)}
     core, _ = RealmCore.acquire(configuration)
-    try:
-        parts = [schema_changeset(snapshot.schema, core.store.snapshot.schema)]
-        for name, table in snapshot.tables.items():
-            if len(table):
-                parts.append(objects_changeset(snapshot, name, np.arange(len(table), dtype=np.int64)))
-        changeset = concat([p for p in parts if len(p)])
-        if len(changeset):
-            core.commit(changeset)
-    finally:
-        core.release()
+    done = False
+    with Realm(core, configuration) as copy:
+        try:
+            schema = schema_changeset(snapshot.schema, core.store.snapshot.schema)
+            if len(schema):
+                core.commit(schema)
+            copy.refresh()
+            # Before the objects: what is written before its subscription is outside of the server's view.
+            write_initial_subscriptions(core, copy)
+            for name in classes:
+                copy.check_writable(name)
+            objects = [objects_changeset(snapshot, n, np.arange(len(t), dtype=np.int64)) for n, t in classes.items()]
+            if objects:
+                core.commit(concat(objects))
+            done = True
+        finally:
+            copy.abandon()
+            if not done:
+                core.closed.wait(5.0)
+                RealmStore.delete(path)

@@ -88,7 +88,7 @@ class Opening:
 
         session = self._core.session
         self._realm = Realm(self._core, self.configuration)
-        self._initial_subscriptions(self._realm)
+        write_initial_subscriptions(self._core, self._realm)
         if session is not None:
             session.start()
         if session is None or self.behavior is None or self.behavior.opens_immediately:
@@ -99,20 +99,6 @@ class Opening:
             return
         self._future = sync_loop().submit(self._wait())
         self._future.add_done_callback(lambda _: self._stir())
-
-    def _initial_subscriptions(self, realm: Realm) -> None:
-        sync = self.configuration.sync
-        if sync is None or sync.initial_subscriptions is None:
-            return
-        stored = self._core.subscriptions
-        if not stored.is_new and not sync.rerun_on_open:
-            return
-        copy = stored.sets.latest.update()
-        sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
-        if stored.is_new:
-            stored.commit(copy, only_if_new=not sync.rerun_on_open)
-        elif _content(copy) != _content(stored.sets.latest):
-            stored.commit(copy)
 
     async def _wait(self) -> None:
         """*In the sync thread* Wait until everything is here."""
@@ -259,6 +245,22 @@ class Opening:
         )
         error.__cause__ = cause
         return error
+
+
+def write_initial_subscriptions(core: RealmCore, realm: Realm) -> None:
+    """Write what ``initial_subscriptions`` adds, exactly once in the life of a realm, or at each open if it says so."""
+    sync = realm.configuration.sync
+    if sync is None or sync.initial_subscriptions is None:
+        return
+    stored = core.subscriptions
+    if not stored.is_new and not sync.rerun_on_open:
+        return
+    copy = stored.sets.latest.update()
+    sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
+    if stored.is_new:
+        stored.commit(copy, only_if_new=not sync.rerun_on_open)
+    elif _content(copy) != _content(stored.sets.latest):
+        stored.commit(copy)
 
 
 def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:

@@ -291,7 +291,7 @@ class Realm:
             raise UsageError("A transaction of this realm is open in this thread already.", hint="Use that one.")
         with self.core.write_lock:
             self._writing.now = True
-            tx = Transaction(self.core.store.refresh(), self._snapshot, self._check_writable)
+            tx = Transaction(self.core.store.refresh(), self._snapshot, self.check_writable)
             try:
                 yield tx
                 changeset = tx.finish()
@@ -302,7 +302,8 @@ class Realm:
                 self._writing.now = False
         self.refresh()
 
-    def _check_writable(self, class_name: str) -> None:
+    def check_writable(self, class_name: str) -> None:
+        """Raise NoSubscriptionForWriteError for a class that no subscription is on (Flexible Sync)."""
         session = self.core.session
         if session is None or not session.options.flexible:
             return
@@ -396,7 +397,15 @@ class Realm:
         Parameters
         ----------
         configuration : path, Configuration or mapping
-            Where, and whether it syncs. It must not exist.
+            Where, and whether it syncs. It must not exist. For Flexible Sync its ``initial_subscriptions`` are written
+            first, and have to cover every class that has objects; what no query matches the server takes back.
+
+        Raises
+        ------
+        UsageError
+            If there is a realm already.
+        NoSubscriptionForWriteError
+            If a class with objects has no subscription; nothing is left behind.
         """
         self.need_open()
         if isinstance(configuration, str | os.PathLike):

@@ -119,3 +119,37 @@ def test_large_bootstrap(open_dogs: Open) -> None:
         with open_dogs("b") as two:
             assert len(two["Dog"]) == count
             assert (two["Dog"].name == "x" * 200).all()
+
+
+@pytest.mark.parametrize("mode", ["flexible", "partition"])
+def test_a_copy_turns_a_local_realm_into_a_synced_one_and_back(
+    app: Callable[[str], rf.App], tmp_path: Path, mode: str
+) -> None:
+    """The objects of a local realm reach the server by its synced copy, and a local copy of that has them all."""
+    user = app("a").log_in(rf.Credentials.anonymous())
+
+    def sync(subscribe: bool = True) -> rf.SyncConfiguration:
+        if mode == "partition":
+            return rf.SyncConfiguration(user, partition_value="p")
+        add = (lambda subs, _realm: subs.add("Dog", name="dogs")) if subscribe else None
+        return rf.SyncConfiguration(user, flexible=True, initial_subscriptions=add)
+
+    with rf.Realm.open(path=tmp_path / "local.realm", schema=[DOG]) as local:
+        with local.write() as tx:
+            tx.create("Dog", [{"_id": n, "name": f"dog {n}"} for n in range(3)])
+        if mode == "flexible":
+            with pytest.raises(rf.NoSubscriptionForWriteError, match="Dog"):
+                local.write_copy_to(path="copy.realm", sync=sync(subscribe=False))
+            assert not rf.Realm.exists(path="copy.realm", sync=sync())
+        local.write_copy_to(path="copy.realm", sync=sync())
+    with rf.Realm.open(path="copy.realm", schema=[DOG], sync=sync()) as copy:
+        assert len(copy["Dog"]) == 3
+        copy.upload_all_local_changes(timeout=20.0)
+        copy.download_all_server_changes(timeout=20.0)
+        assert copy.quarantine().empty
+        copy.write_copy_to(tmp_path / "back.realm")
+    with rf.Realm.open(path="other.realm", sync=sync()) as other:
+        assert sorted(other["Dog"].name) == ["dog 0", "dog 1", "dog 2"]
+    with rf.Realm.open(path=tmp_path / "back.realm") as back:
+        assert back.status().synced is False
+        assert sorted(back["Dog"].name) == ["dog 0", "dog 1", "dog 2"]
