@@ -64,7 +64,10 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
         steps = steps * 4 if n < rows and interned < strings else steps
     start, size = start[:interned], size[:interned]
     if not error and interned > 1:
-        error, offset = _find_repeated(buf, start, size)
+        error, at = _find_repeated(buf, start, size)
+        if error:
+            # Up to the length of that string, its instruction is the one that is cut.
+            _, offset, *_ = decode_columns(buf[: at - 1], *blocks.values(), path, is_key, start.copy(), size.copy())
     if error:
         raise BadChangesetError(f"The changeset is malformed: {_WORDS[error]}", offset=int(offset))
     columns: dict[str, Any] = {
@@ -91,7 +94,7 @@ def _number_strings(heap: Array, start: Array, size: Array) -> tuple[Array, int]
 
 
 def _find_repeated(buf: Array, start: Array, size: Array) -> tuple[int, int]:
-    """Give the error and the offset of a string that stands twice in a table, or no error."""
+    """Give the error and where the bytes of a string begin that stands twice in a table, or no error."""
     number, count = _number_strings(buf, start, size)
     if count == len(start):
         return 0, 0

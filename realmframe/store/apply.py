@@ -36,6 +36,7 @@ from realmframe.store.arrays import default_value, model_to_arrow
 from realmframe.store.edit import TableEdit
 from realmframe.store.gather import key_array, key_words_of, payload_array
 from realmframe.store.index import Ids, group_keys, key_words
+from realmframe.store.inverse import Inverse
 from realmframe.store.nested import Applier, check_key, thaw
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Cells, Chunk, Table
@@ -78,15 +79,18 @@ class Applied:
     before, snapshot : Snapshot
         The states before and after.
     touched : dict of str to Touched
+    replaced : set of (str, str or None)
+        Classes (without a second word) and properties that were erased, whether or not they were added again.
     """
 
     before: Snapshot
     snapshot: Snapshot
     touched: dict[str, Touched] = field(default_factory=dict)
+    replaced: frozenset[tuple[str, str | None]] = frozenset()
 
     @cached_property
-    def inverse(self) -> Changeset:
-        """The changeset that restores the state before (made when asked for)."""
+    def inverse(self) -> Inverse:
+        """The changeset that restores the state before (made when asked for); see :class:`Inverse`."""
         from realmframe.store.inverse import inverse_changeset
 
         return inverse_changeset(self)
@@ -112,11 +116,22 @@ def apply(snapshot: Snapshot, changeset: Changeset, *, version: int | None = Non
     ApplyError
         If the changeset contradicts the state; nothing was applied then.
     """
+    version = snapshot.version + 1 if version is None else version
+    if isinstance(changeset, Inverse) and changeset.leads_from(snapshot):
+        return _taken_back(snapshot, changeset.applied, version)
     run = _Run(snapshot)
     if len(changeset):
         run.apply(changeset)
-    after = Snapshot(snapshot.version + 1 if version is None else version, run.schema, run.tables)
-    return Applied(snapshot, after, run.touched)
+    after = Snapshot(version, run.schema, run.tables)
+    return Applied(snapshot, after, run.touched, frozenset(run.replaced))
+
+
+def _taken_back(snapshot: Snapshot, done: Applied, version: int) -> Applied:
+    """Go back to the tables before: what was erased has its row ids and its place again."""
+    touched = {name: Touched(one.deleted, one.modified, one.inserted) for name, one in done.touched.items()}
+    touched = {name: one for name, one in touched.items() if name in done.before.tables}
+    after = Snapshot(version, done.before.schema, done.before.tables)
+    return Applied(snapshot, after, touched, done.replaced)
 
 
 class _Run:
@@ -126,6 +141,7 @@ class _Run:
         self.schema = snapshot.schema
         self.tables = dict(snapshot.tables)
         self.touched: dict[str, Touched] = {}
+        self.replaced: set[tuple[str, str | None]] = set()
         self._last: str | None = None
         self._stale: str | None = None
 
@@ -176,6 +192,7 @@ class _Run:
         self.schema = self.schema.without_class(one.table)
         self.tables.pop(one.table, None)
         self.touched.pop(one.table, None)
+        self.replaced.add((one.table, None))
         self._rebind()
 
     def _use(self, first: str, last: str) -> None:
@@ -207,6 +224,7 @@ class _Run:
         if one.field not in cls.columns:
             raise ApplyError(f"There is no property {one.table}.{one.field} to erase.")
         self._set_class(cls.without_property(one.field))
+        self.replaced.add((one.table, one.field))
         table = self.tables.get(one.table)
         if table is not None:
             chunks = [
@@ -252,7 +270,7 @@ class _Run:
     def _change_embedded(self, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
         """Change every embedded object of a class, wherever it is."""
         for table_name, table in list(self.tables.items()):
-            names = [n for n, p in table.cls.columns.items() if _reaches(p, name, self.schema)]
+            names = [n for n, p in table.cls.columns.items() if t.reaches(p, name, self.schema)]
             if not names or not table.chunks:
                 continue
             chunks = []
@@ -303,10 +321,6 @@ _SCHEMA_HANDLERS: Final[dict[type, Callable[..., None]]] = {
 }
 
 
-def _without(chunk: Chunk, name: str) -> Chunk:
-    return Chunk(chunk.ids, chunk.keys, {n: c for n, c in chunk.columns.items() if n != name})
-
-
 def _same_type(left: Property, right: Property) -> bool:
     return (left.type, left.collection, left.target) == (right.type, right.collection, right.target)
 
@@ -319,16 +333,6 @@ def _with_schema(chunk: Chunk, schema: Schema) -> Chunk:
         else:
             columns[name] = cells
     return Chunk(chunk.ids, chunk.keys, columns)
-
-
-def _reaches(prop: Property, name: str, schema: Schema, seen: frozenset[str] = frozenset()) -> bool:
-    """Whether objects of an embedded class can be somewhere below a property."""
-    if not t.embeds(prop, schema) or (prop.target or "") in seen:
-        return False
-    if prop.target == name:
-        return True
-    inside = seen | {prop.target or ""}
-    return any(_reaches(p, name, schema, inside) for p in schema[prop.target or ""].properties.values())
 
 
 def _visit(value: Any, prop: Property, name: str, schema: Schema, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -458,13 +462,16 @@ class _ClassRun:
 
     def _update_column(self, name: str, rows: Ids, target: Ids) -> None:
         prop = self.cls.columns[name]
+        other = np.empty(0, np.int64)
         if len(target) > 1 and not (np.diff(target) > 0).all():
+            if prop.type in (PropertyType.FLOAT, PropertyType.DOUBLE):
+                other = target[(self.cs.value_lo[rows] != 0) | (self.cs.value_type[rows] == 0)]
             # The last write to a row wins: the first one of the reversed order.
             _, last = np.unique(target[::-1], return_index=True)
             keep = len(target) - 1 - last
             rows, target = rows[keep], target[keep]
         if prop.type in (PropertyType.FLOAT, PropertyType.DOUBLE):
-            rows, target = self._without_kept_zeros(name, rows, target)
+            rows, target = self._without_kept_zeros(name, rows, target, other)
         if len(rows):
             values = payload_array(self.cs, rows, prop, self.cls, self.schema)
             if prop.type is PropertyType.DECIMAL128 and not prop.optional:
@@ -503,8 +510,11 @@ class _ClassRun:
             self._zeros_end[name] = found
         return found
 
-    def _without_kept_zeros(self, name: str, rows: Ids, target: Ids) -> tuple[Ids, Ids]:
-        """Leave out zeros that would replace a negative zero: equal numbers are not written."""
+    def _without_kept_zeros(self, name: str, rows: Ids, target: Ids, other: Ids) -> tuple[Ids, Ids]:
+        """Leave out zeros that would replace a negative zero: equal numbers are not written.
+
+        Rows of ``other`` held another number, or null, in between.
+        """
         zero = (self.cs.value_lo[rows] == 0) & (self.cs.value_type[rows] != 0) & (target < self.table.next_id)
         if not zero.any():
             return rows, target
@@ -512,6 +522,7 @@ class _ClassRun:
         places = self.table.positions(target[where])
         old = self.table.column(name).take(places).to_numpy()
         kept = where[(old == 0) & np.signbit(old)]
+        kept = kept[np.isin(target[kept], other, invert=True)] if len(other) else kept
         return np.delete(rows, kept), np.delete(target, kept)
 
     # ------------------------------------------------------------------ one at a time

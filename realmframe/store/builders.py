@@ -63,6 +63,9 @@ class _Writer:
     def _fields(self, prop: Property, value: EmbeddedObject, path: i.Path) -> Iterator[i.Instruction]:
         for name, inner in self._schema[prop.target or ""].properties.items():
             held = value[name]
+            if isinstance(held, float | np.float32) and held == 0 and np.signbit(held) and not inner.optional:
+                # It holds 0 already, which equals -0, and what is equal is not written.
+                yield i.Update(self._table, self._pk, self._field, (*path, name), type(held)(1))
             if inner.collection is not Collection.SINGLE and not held:
                 continue  # a new embedded object holds empty collections
             yield from self.place(inner, held, (*path, name), reset=False)

@@ -95,6 +95,9 @@ class TableEdit:
             old = np.setdiff1d(old, erased, assume_unique=True) if len(erased) else old
             if len(old):
                 modified[name] = old
+        rekeyed = np.setdiff1d(np.fromiter(self._rekeyed, np.int64, len(self._rekeyed)), erased)
+        if base.cls.primary_key is not None and (rekeyed < base.next_id).any():
+            modified[base.cls.primary_key] = rekeyed[rekeyed < base.next_id]
         return table, inserted, modified, erased[erased < base.next_id]
 
     def _with_new_keys(self, table: Table, final: Ids) -> Table:

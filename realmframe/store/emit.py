@@ -15,11 +15,17 @@ import pyarrow.compute as pc
 
 from realmframe.changes import Changeset
 from realmframe.changes.columns import COLUMNS, NO_KEY, NO_VALUE
-from realmframe.model import Property, PropertyType, Schema
+from realmframe.model import Decimal128, Property, PropertyType, Schema
 from realmframe.store import types as t
+from realmframe.store.arrays import model_to_arrow
 
 _CREATE, _ERASE, _UPDATE = 2, 3, 4
-_STRING: Final = int(PropertyType.STRING)
+#: The types whose zero has a sign, and another number of each.
+_ZEROES: Final[dict[PropertyType, Any]] = {
+    PropertyType.FLOAT: np.float32(1),
+    PropertyType.DOUBLE: 1.0,
+    PropertyType.DECIMAL128: Decimal128.from_parts(1, 0, False),
+}
 
 
 def _one(array: Any) -> Any:
@@ -103,9 +109,20 @@ class Emitter:
         """Erase objects."""
         self._add(_Block(_ERASE, _one(keys)))
 
-    def update(self, prop: Property, keys: Any, values: Any) -> None:
-        """Set a scalar property."""
-        self._add(_Block(_UPDATE, _one(keys), prop.name, _one(values), prop))
+    def update(self, prop: Property, keys: Any, values: Any, *, over: bool = False) -> None:
+        """Set a scalar property.
+
+        A number that equals the one that is there is not written, so 0 and -0 cannot follow each other. A negative
+        zero in a property that cannot be null is therefore written after another number; with ``over``, where anything
+        may be there already, so is every zero.
+        """
+        keys, values = _one(keys), _one(values)
+        if prop.type in _ZEROES and (over or not prop.optional):
+            held = _zeroes(prop.type, values, over)
+            if len(held):
+                ones = model_to_arrow([_ZEROES[prop.type]] * len(held), prop, self._schema)
+                self._add(_Block(_UPDATE, keys.take(pa.array(held)), prop.name, ones, prop))
+        self._add(_Block(_UPDATE, keys, prop.name, values, prop))
 
     def _add(self, block: _Block) -> None:
         if len(block):
@@ -188,6 +205,21 @@ class Emitter:
         if prop.type is not PropertyType.OBJECT or self._schema[prop.target or ""].key_property is None:
             low[kind == 0] = 0
         return used
+
+
+def _zeroes(kind: PropertyType, values: Any, positive: bool) -> Any:
+    """Give the places of negative zeros, or of all zeros."""
+    if kind is PropertyType.DECIMAL128:
+        words = np.ascontiguousarray(_bytes(values)).view("<u8").reshape(-1, 2)
+        amount = (words[:, 1] & np.uint64((1 << 49) - 1)) | words[:, 0]
+        found = (amount == 0) & (positive | (words[:, 1] >> np.uint64(63) == 1))
+    else:
+        width = 32 if kind is PropertyType.FLOAT else 64
+        bits = _numbers(values, f"u{width // 8}")
+        found = (bits == 1 << (width - 1)) | (positive & (bits == 0))
+    if values.null_count:
+        found &= values.is_valid().to_numpy(zero_copy_only=False)
+    return np.flatnonzero(found)
 
 
 def _plain_values(kind: PropertyType, values: Any, high: Any, low: Any) -> None:

@@ -145,6 +145,16 @@ def embeds(prop: Property, schema: Schema) -> bool:
     return target is not None and target.embedded
 
 
+def reaches(prop: Property, name: str, schema: Schema, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether objects of an embedded class can be somewhere below a property."""
+    if not embeds(prop, schema) or (prop.target or "") in seen:
+        return False
+    if prop.target == name:
+        return True
+    inside = seen | {prop.target or ""}
+    return any(reaches(p, name, schema, inside) for p in schema[prop.target or ""].properties.values())
+
+
 def _is_recursive(name: str, schema: Schema, above: frozenset[str] = frozenset()) -> bool:
     if name in above:
         return True
