@@ -21,7 +21,7 @@ import httpx
 import httpx_ws
 
 from realmframe.client.loop import sync_loop
-from realmframe.client.transport import map_fault
+from realmframe.client.transport import map_fault, tls_context
 from realmframe.errors import AuthError, NetworkError, RealmError, RemoteProtocolError
 from realmframe.session import events as ev
 from realmframe.session.client import ClientConnection
@@ -249,7 +249,9 @@ class Connection:
                 async with asyncio.timeout(limit):
                     url = await self._address()
                     where = url.partition("?")[0]
-                    client = await stack.enter_async_context(httpx.AsyncClient(timeout=limit, trust_env=False))
+                    verify = tls_context() if url.startswith("wss") else False
+                    plain = httpx.AsyncClient(timeout=limit, trust_env=False, verify=verify)
+                    client = await stack.enter_async_context(plain)
                     opening: Any = httpx_ws.aconnect_ws(
                         url,
                         client,

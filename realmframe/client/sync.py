@@ -26,6 +26,7 @@ from realmframe.client.keeper import TokenKeeper
 from realmframe.client.loop import sync_loop
 from realmframe.client.lost import lost_values
 from realmframe.client.mismatch import explain_bad_changes
+from realmframe.client.pause import collection_paused
 from realmframe.client.progress import TransferProgress
 from realmframe.client.reset import FRESH, ClientReset, ResetOptions, ResetOutcome
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
@@ -399,6 +400,8 @@ class SyncSession:
         self.number = machine.number
         connection.sessions[machine.number] = self
         self._waits.renumber(machine.request_mark)
+        if connection.machine.is_connected and self.transfer.phase != "done":
+            self.transfer = self.transfer.after(phase="download")
         connection.pump()
 
     async def _stop(self) -> None:
@@ -545,7 +548,7 @@ class SyncSession:
             )
             for e in entries
         ]
-        with self.commit_lock:
+        with self.commit_lock, collection_paused():
             if machine is not None and machine is not self._machine and self._is_resetting:
                 return self.store.snapshot.version  # what the server said before it asked for a reset
             return self.store.integrate(found, _to_store(progress), query_version=query_version).version

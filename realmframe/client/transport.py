@@ -15,7 +15,9 @@ an answer that is no JSON, or lacks keys  AppError: not an App Services server
 from __future__ import annotations
 
 import asyncio
+import functools
 import platform
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,6 +67,12 @@ class Location:
 
     hostname: str
     sync_route: str
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Give the process's TLS settings; to read the certificates takes 20 ms, too long for each connection anew."""
+    return httpx.create_ssl_context()
 
 
 def websocket_url(base_url: str) -> str:
@@ -124,7 +132,11 @@ class AppServices:
             # for remote hosts only.
             local = httpx.URL(self.base_url).host in ("localhost", "127.0.0.1", "::1")
             self._client = httpx.AsyncClient(
-                timeout=self.timeout, transport=self._transport, follow_redirects=False, trust_env=not local
+                timeout=self.timeout,
+                transport=self._transport,
+                follow_redirects=False,
+                trust_env=not local,
+                verify=tls_context(),
             )
             self._loop = loop
             running = sync_loop()

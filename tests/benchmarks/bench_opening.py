@@ -9,6 +9,7 @@ is a process of its own, the proxy a thread of this one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 import shutil
@@ -101,12 +102,12 @@ def fill(url: str, folder: Path) -> None:
         realm.upload_all_local_changes(timeout=60.0)
 
 
-def run(one: Run, proxy: FaultProxy, folder: Path) -> tuple[str, float]:
-    """Open once; give how it ended and the seconds that it took beyond its time-out."""
+def prepared(one: Run, proxy: FaultProxy, folder: Path) -> tuple[rf.User, str]:
+    """Have a user with the token and the files that the run begins with."""
     proxy.heal()
     app = rf.App("bench", base_url=proxy.url, base_file_path=folder, timeout=5.0)
     user = app.current_user
-    if user is None or not user.is_logged_in:
+    if user is None or not user.is_logged_in:  # a run that answers 401 logs its user out
         user = app.log_in(rf.Credentials.anonymous(reuse=False))
     path = f"{user.id}-{'kept' if one.files == 'complete' else one.seed}.realm"
     if one.files == "complete" and not (folder / path).exists():
@@ -116,6 +117,15 @@ def run(one: Run, proxy: FaultProxy, folder: Path) -> tuple[str, float]:
         rf.Realm.open(configuration(user, path, rf.OpenRealmBehaviorConfiguration("open_immediately"))).abandon()
     if not one.has_token:
         app.metadata.change(user.id, access_token=ended_token())
+    return user, path
+
+
+def run(one: Run, proxy: FaultProxy, folder: Path) -> tuple[str, float]:
+    """Open once; give how it ended and the seconds that it took beyond its time-out."""
+    for _ in range(3):
+        with contextlib.suppress(rf.AuthError):  # the last run's session may log the user out only now
+            user, path = prepared(one, proxy, folder)
+            break
     behaviour = rf.OpenRealmBehaviorConfiguration("download_before_open", one.time_out, one.at_end)
     wanted = configuration(user, path, behaviour)
     proxy.put(one.faults)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 
 from realmframe.client.loop import sync_loop
 from realmframe.jupyter.bridge import Bridge
-from realmframe.testing import Server
+from realmframe.realm.core import is_open
+from realmframe.testing import FaultProxy, Server
 from tests.jupyter.conftest import Shell
 
 Device = Callable[[list[dict[str, Any]]], None]
@@ -119,6 +122,31 @@ def test_offline_reopen(opened: Shell, backend: Server) -> None:
     assert time.monotonic() - begun < 5.0
     assert opened.run("Person.name.tolist()") == ["Ada", "Ben", "Cid"]
     assert opened.run("Person.realm.is_stale") is True
+
+
+def test_ctrl_c_opens_with_what_is_there(opened: Shell, backend: Server, tmp_path: Path) -> None:
+    """Ctrl-C in a cell that opens ends the wait at once, with one live session, which closing ends."""
+    with FaultProxy(backend) as line:
+        opened.run(f"%realm connect {line.url} --app test --base-path {tmp_path / 'other'}")
+        opened.run("%realm login --anonymous")
+        line.fault(stall_after=0)
+        main = threading.main_thread().ident
+        assert main is not None
+        timer = threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT))
+        begun = time.monotonic()
+        timer.start()
+        opened.run("%%realm open other.realm --timeout 60s --on-timeout raise\nPerson")
+        timer.join()
+        assert 0.5 <= time.monotonic() - begun < 5.0
+        realm = opened["realm"]
+        assert realm.sync_session.state == "active"
+        line.heal()
+        realm.sync_session.reconnect()
+        realm.subscriptions.wait_for_synchronization(timeout=20.0)
+        realm.refresh()
+        assert sorted(realm["Person"].name) == ["Ada", "Ben", "Cid"]
+        opened.run("%realm close")
+        assert not is_open(realm.path)
 
 
 def test_widgets_do_not_leak(opened: Shell) -> None:

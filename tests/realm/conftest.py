@@ -1,8 +1,7 @@
-"""A scripted server on the loopback interface: it keeps a log, merges nothing, and fails as tests ask it to."""
+"""A scripted server behind a fault proxy: it keeps a log, merges nothing, and answers as tests ask it to."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
@@ -25,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import realmframe as rf
 from realmframe import wire
 from realmframe.client.loop import stop_sync_loop
+from realmframe.testing import FaultProxy
 from realmframe.wire import BatchState, Dialect
 
 API = "/api/client/v2.0"
@@ -39,18 +39,8 @@ def token(name: str, expires_in: float = 1800.0) -> str:
 
 @dataclass
 class Faults:
-    """What goes wrong, and when."""
+    """What the server answers wrongly; what the line does wrong is for the proxy."""
 
-    delay: float = 0.0
-    """Seconds before each message of the server."""
-    silent: bool = False
-    """Nothing is answered on the websocket at all."""
-    stall_after: int | None = None
-    """Nothing more is sent after so many messages."""
-    drop_after: int | None = None
-    """The websocket is cut after so many messages of the client."""
-    websocket_status: int | None = None
-    """The websocket is refused."""
     close_code: int | None = None
     """The websocket is closed at once with this code."""
     bind_error: dict[str, Any] | None = None
@@ -103,13 +93,14 @@ class ScriptedServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
+        self.line = FaultProxy(f"http://127.0.0.1:{self.port}")
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Its base URL."""
-        return f"http://127.0.0.1:{self.port}"
+        """Its base URL, through the proxy."""
+        return self.line.url
 
     def start(self) -> None:
         """Start, or come back."""
@@ -136,9 +127,11 @@ class ScriptedServer:
         while not self._server.started and time.monotonic() < ends:
             time.sleep(0.01)
         assert self._server.started
+        self.line.fault(down=False)
 
     def stop(self) -> None:
         """Go down."""
+        self.line.fault(down=True)
         if self._server is not None and self._thread is not None:
             self._server.should_exit = self._server.force_exit = True
             self._thread.join(10)
@@ -175,9 +168,6 @@ class ScriptedServer:
 
     async def _sync(self, socket: WebSocket) -> None:
         faults = self.faults
-        if faults.websocket_status is not None:
-            await socket.send_denial_response(Response(status_code=faults.websocket_status))
-            return
         name = socket.scope["subprotocols"][0]
         dialect = wire.parse_subprotocol(name)
         assert dialect is not None
@@ -192,26 +182,13 @@ class ScriptedServer:
         self.peers = [p for p in self.peers if p not in mine.values()]
 
     async def _converse(self, socket: WebSocket, dialect: Dialect, mine: dict[int, Peer]) -> None:
-        count = sent = 0
-
         async def send(message: Any) -> None:
-            nonlocal sent
-            faults = self.faults
-            if faults.silent or (faults.stall_after is not None and sent >= faults.stall_after):
-                return
-            sent += 1
-            if faults.delay:
-                await asyncio.sleep(faults.delay)
             await socket.send_bytes(wire.encode(message, dialect))
 
         while True:
             message = wire.parse_client(await socket.receive_bytes(), dialect)
             self.messages.append(message)
-            count += 1
             await self._answer(message, send, mine)
-            if self.faults.drop_after is not None and count >= self.faults.drop_after:
-                await socket.close(1011)
-                return
 
     async def _answer(self, message: Any, send: Callable[[Any], Any], mine: dict[int, Peer]) -> None:
         if isinstance(message, wire.Ping):
@@ -316,10 +293,11 @@ class ScriptedServer:
 def server() -> Iterator[ScriptedServer]:
     """Run a server that works until told otherwise."""
     made = ScriptedServer()
-    made.start()
-    yield made
-    stop_sync_loop()
-    made.stop()
+    with made.line:
+        made.start()
+        yield made
+        stop_sync_loop()
+        made.stop()
 
 
 @pytest.fixture
