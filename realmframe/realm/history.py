@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from realmframe.changes import concat
@@ -67,11 +68,17 @@ def history(store: RealmStore, class_name: str) -> Any:
     return pa.table(columns).to_pandas()
 
 
-def records_to_frame(records: Iterable[Mapping[str, Any]]) -> Any:
-    """Make a frame of a list of dicts, whose fields may differ."""
-    rows = [dict(r) for r in records]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: _array([row.get(name) for row in rows]) for name in names}).to_pandas()
+#: What the quarantine says of each lost write.
+QUARANTINE: Final = ("class", "primary_key", "reason", "values", "when", "kind", "copy")
+
+
+def quarantine(records: Iterable[Mapping[str, Any]]) -> Any:
+    """Make a frame of the quarantine: always the same columns, ``values`` as extended JSON, ``when`` in UTC."""
+    rows = list(records)
+    columns = {name: _array([row.get(name) for row in rows]) for name in QUARANTINE}
+    seconds = columns["when"].cast(pa.float64())
+    columns["when"] = pc.multiply(seconds, 1e6).cast(pa.int64(), safe=False).cast(pa.timestamp("us", "UTC"))
+    return pa.table(columns).to_pandas()
 
 
 def _array(values: list[Any]) -> Any:

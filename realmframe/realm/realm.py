@@ -377,9 +377,9 @@ class Realm:
         return past.history(self.core.store, class_name)
 
     def quarantine(self) -> Any:
-        """List writes that the server reverted or a reset lost, with the reason: a frame."""
+        """List writes that the server reverted or a reset lost: a frame with class, primary_key, reason, values..."""
         self.need_open()
-        return past.records_to_frame(self.core.store.quarantine)
+        return past.quarantine(self.core.store.quarantine)
 
     def dataset(self, class_name: str) -> Any:
         """Give a class as a ``pyarrow.dataset`` of the version shown."""

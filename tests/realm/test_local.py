@@ -318,3 +318,11 @@ def test_local_needs_no_network_code() -> None:
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=60
     )
     assert out.stdout.strip() == "[]"
+
+
+def test_an_empty_quarantine_has_its_columns(realm: rf.Realm) -> None:
+    """Code that filters the quarantine works before anything is in it."""
+    lost = realm.quarantine()
+    assert list(lost.columns) == ["class", "primary_key", "reason", "values", "when", "kind", "copy"]
+    assert lost.empty
+    assert str(lost.when.dtype) == "datetime64[us, UTC]"
