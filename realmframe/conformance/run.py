@@ -144,11 +144,14 @@ def _unreadable(text: str | dict[str, str]) -> bool:
 
 def _fixture(path: Path) -> dict[str, Any]:
     stem = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    for name, opener in ((f"{stem}_fixture.json", open), (f"{stem}_fixture.json.gz", gzip.open)):
-        if (path.parent / name).exists():
-            with opener(path.parent / name, "rt", encoding="utf-8") as file:
-                fixture: dict[str, Any] = json.load(file)
-            return fixture
+    # Several files of queries may share one fixture: rql_more.jsonl takes rql_fixture.json if it has none of its own.
+    for name in dict.fromkeys((stem, stem.partition("_")[0])):
+        for ending, opener in ((".json", open), (".json.gz", gzip.open)):
+            found = path.with_name(f"{name}_fixture{ending}")
+            if found.exists():
+                with opener(found, "rt", encoding="utf-8") as file:
+                    fixture: dict[str, Any] = json.load(file)
+                return fixture
     raise FileNotFoundError(f"{stem}_fixture.json is not beside it")
 
 

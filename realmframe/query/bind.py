@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+
 from realmframe.errors import QueryError
 from realmframe.model import Collection, Link, PropertyType
 from realmframe.query import expressions as e
@@ -90,13 +92,14 @@ def _operation(scope: Scope, node: t.Operation, hint: e.ExpressionType) -> e.Bou
             f"Operator {node.op!r} cannot compute with a {type_name(left.type)} and a {type_name(right.type)}.",
             kind="invalid_argument",
         )
+    if left.multiple and right.multiple:
+        raise QueryError(f"Operator {node.op!r} cannot compute with two lists.", kind="other")
     quantifier = left.quantifier if not left.single else right.quantifier
     return e.Arithmetic(type=left.type, left=left, op=node.op, right=right, quantifier=quantifier)
 
 
 def _one(bound: e.Bound) -> Any:
-    values = bound.values if isinstance(bound, e.Value) and not bound.multiple else [None]
-    return values[0]
+    return bound.values[0] if isinstance(bound, e.Value) and bound.single else None
 
 
 def _pair(scope: Scope, left_node: t.Expression, right_node: t.Expression) -> tuple[e.Bound, e.Bound]:
@@ -201,19 +204,40 @@ def _equality(scope: Scope, node: t.Comparison) -> p.Predicate:
     operator = "==" if node.op == "IN" else node.op
     kind = own.type if own is not None else None
     if own is not None and isinstance(kind, PropertyType) and isinstance(right, e.Value):
-        if right.multiple:
-            searched = operator == "==" and kind is not PropertyType.MIXED and right.quantifier in (None, "ANY")
-            if searched and right.values:
-                return _in_list(own, kind, right.values, nullable=_nullable(scope, own))
-        elif right.type == kind or kind is PropertyType.MIXED:
+        searched = operator == "==" and kind is not PropertyType.MIXED and right.quantifier in (None, "ANY")
+        if right.multiple and searched and right.values:
+            return _in_list(own, kind, right.values, nullable=_nullable(scope, own))
+        if right.single and (kind is PropertyType.MIXED or (right.type == kind and not right.multiple)):
             suffix = "[c]" if node.fold and kind in _TEXTUAL and _one(right) is not None else ""
             return p.Leaf(own, Scalar(kind, operator + suffix, _one(right)))
+    if isinstance(left, e.Links) and isinstance(right, e.Value) and node.op != "IN" and _direct(left):
+        return _linked(left, operator, right)
     if node.fold:
         _check_text(right, operator + "[c]", position)
         return p.Compare(left, right, operator + "[c]")
-    if own is not None and isinstance(kind, PropertyType) and right.single and _one(right) is None:
+    if own is not None and isinstance(kind, PropertyType) and _is_null(right):
         return p.Leaf(own, Scalar(kind, operator, None))
     return p.Compare(left, right, operator)
+
+
+def _direct(links: e.Links) -> bool:
+    return len(links.steps) == 1 and links.quantifier in (None, "ANY")
+
+
+def _linked(left: e.Links, operator: str, right: e.Value) -> p.Predicate:
+    """Search for links to constant objects as the engine does where the path is one link long.
+
+    It knows no quantifier of the constants, compares with the first only for ``!=``, and finds nothing against a link.
+    """
+    if left.steps[0].back:
+        return p.Truth(operator == "!=")
+    values = right.values if operator == "==" else right.values[:1]
+    constants = e.Value(type=right.type, multiple=right.multiple, quantifier="ANY", values=values)
+    return p.Compare(left, constants, operator)
+
+
+def _is_null(bound: e.Bound) -> bool:
+    return bound.single and not bound.multiple and _one(bound) is None
 
 
 def _in_list(own: e.Property, kind: PropertyType, values: list[Any], *, nullable: bool) -> p.Predicate:
@@ -228,9 +252,12 @@ def _in_list(own: e.Property, kind: PropertyType, values: list[Any], *, nullable
                 kept.append(int(value))
         elif value_type(value) is kind:
             kept.append(value)
+    if not kept and kind is PropertyType.INT:
+        # The engine then compares with what stands for "no position", which read as an integer is -1.
+        kept = [-1]
     if not kept:
-        # For these types the engine forgets a list of which nothing fits, and so asks for nothing.
-        searched = (PropertyType.UUID, PropertyType.OBJECT_ID, PropertyType.STRING, PropertyType.INT)
+        # Of other types than these the engine forgets a list of which nothing fits, and so asks for nothing.
+        searched = (PropertyType.UUID, PropertyType.OBJECT_ID, PropertyType.STRING)
         return p.Truth(False) if kind in searched else p.Unasked()
     return p.Leaf(own, Scalar(kind, "IN", kept, nullable=nullable))
 
@@ -264,7 +291,7 @@ def _ordered(left: e.Bound, op: str, right: e.Bound, position: int) -> p.Predica
         if (right.type == kind and kind in _ORDERED) or kind is PropertyType.MIXED:
             scalar = Scalar(kind, op, _one(right))
             return p.Unasked() if kind is PropertyType.INT and scalar.unbounded else p.Leaf(own, scalar)
-        if right.type == kind or right_null:
+        if not right.multiple and (right.type == kind or right_null):
             return p.Leaf(own, Scalar(kind, op, _one(right)))
     return p.Compare(left, right, op)
 
@@ -279,12 +306,22 @@ def _between(scope: Scope, node: t.Between) -> p.Predicate:
     low, high = (bind_expression(scope, limit, left.type) for limit in limits)
     own = _own(left)
     if own is not None and own.type in (PropertyType.INT, PropertyType.DATE):
-        values = _one(low), _one(high)
+        values = tuple(_limit(own.type, _one(limit), node.position) for limit in (low, high))
         if all(v is not None and value_type(v) is own.type for v in values):
             return p.Leaf(own, Scalar(own.type, "BETWEEN", values))
     first = _relational(scope, t.Comparison(node.left, ">=", limits[0], False, node.position))
     second = _relational(scope, t.Comparison(node.left, "<=", limits[1], False, node.position))
     return p.Junction([first, second], conjunction=True)
+
+
+def _limit(kind: PropertyType, value: Any, position: int) -> Any:
+    """Take a limit of BETWEEN as the engine does, which looks at no limit's type."""
+    if kind is PropertyType.DATE and value is None:
+        raise QueryError("A limit of BETWEEN on a date cannot be null.", position=position, kind="other")
+    if kind is PropertyType.INT and type(value) is float:
+        # A fraction's bits are read as an integer: above 2, that is beyond any other number.
+        return int(np.float64(value).view(np.int64))
+    return value
 
 
 def _string(scope: Scope, node: t.Comparison) -> p.Predicate:

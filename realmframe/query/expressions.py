@@ -47,8 +47,8 @@ class Bound:
 
     @property
     def single(self) -> bool:
-        """Whether it is one constant value."""
-        return self.constant and not self.multiple
+        """Whether it is one constant value; a list of one counts too, whatever its quantifier says."""
+        return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +57,11 @@ class Value(Bound):
 
     values: list[Any] = field(default_factory=list)
     constant: bool = True
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one value only."""
+        return len(self.values) == 1
 
     def chunks(self, context: Context, objects: Objects) -> list[Chunks]:
         """Return the same chunk for all."""
@@ -112,8 +117,11 @@ class Property(Walk):
         return [nested_chunks(context, (values[:1] if self.unary else values), self.path) for values in grouped]
 
 
-def nested_chunks(context: Context, values: list[Any], path: tuple[t.Element, ...], unary: bool = True) -> Chunks:
-    """Follow a path into nested collections."""
+def nested_chunks(context: Context, values: list[Any], path: tuple[t.Element, ...], unary: bool = False) -> Chunks:
+    """Follow a path into nested collections.
+
+    What is found counts as lists, even one value at one place; but, with ``unary``, not what keys alone lead to.
+    """
     matches: list[list[Any]] = []
     only_keys = unary and not any(isinstance(p, t.Every) for p in path)
     for value in values:
@@ -191,11 +199,11 @@ class Many(Walk):
     def _of_lists(self, context: Context, lists: list[Any]) -> Chunks:
         if self.collection is Collection.DICTIONARY:
             path = self.path or (t.Every(),)
-            return nested_chunks(context, [v for v in lists if v], path, self.unary)
+            return nested_chunks(context, [v or {} for v in lists], path, self.unary)
         if len(self.path) > 1:
             rest = self.path[1:]
             inner = [x for v in lists for x in elements(v, self.index)]
-            return nested_chunks(context, inner, rest, self.index is not None)
+            return nested_chunks(context, inner, rest)
         chunks: Chunks = []
         for value in lists:
             if self.index is None or not value:
@@ -368,6 +376,11 @@ class LinkAggregate(Walk):
         return [[([aggregate(self.op, g, self.source_type)], False)] for g in grouped]
 
 
+def _one_value(bound: Bound) -> Bound:
+    """Take a list of one constant for that constant."""
+    return Value(type=bound.type, values=bound.values) if isinstance(bound, Value) and bound.single else bound
+
+
 @dataclass(slots=True, kw_only=True)
 class Arithmetic(Bound):
     """Two expressions and an operator."""
@@ -378,8 +391,8 @@ class Arithmetic(Bound):
 
     def chunks(self, context: Context, objects: Objects) -> list[Chunks]:
         """Compute, element by element where one side is a list."""
-        left, right = self.left.chunks(context, objects), self.right.chunks(context, objects)
-        return [[self._combine(a[0], b[0])] for a, b in zip(left, right, strict=True)]
+        left, right = (_one_value(side).chunks(context, objects) for side in (self.left, self.right))
+        return [[self._combine(x, y) for x in a for y in b] for a, b in zip(left, right, strict=True)]
 
     def _combine(self, a: Chunk, b: Chunk) -> Chunk:
         (x, x_many), (y, y_many) = a, b

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import calendar
 import math
 import re
@@ -92,15 +91,33 @@ def _calendar(text: str, position: int) -> tuple[int, int]:
     return seconds, -nanos if seconds < 0 else nanos
 
 
+_BASE64: Final = {c: n for n, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
+
+
 def base64_bytes(text: str, position: int) -> bytes:
-    """Read the content of ``B64"..."`` (padding may be missing)."""
-    content = text[4:-1].rstrip("=")
-    try:
-        if len(content) % 4 == 1:
-            raise ValueError
-        return base64.b64decode(content + "=" * (-len(content) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise QueryError("The text after B64 is no base64.", position=position, kind="syntax") from None
+    """Read the content of ``B64"..."`` as the engine does.
+
+    Padding may be missing. What is there says by itself how many bytes the last group gives, even where the number of
+    digits in that group does not go with it.
+
+    Raises
+    ------
+    QueryError
+        For digits after padding, more than two signs of padding, or a last group of one digit.
+    """
+    content = text[4:-1]
+    digits = content.rstrip("=")
+    padding = len(content) - len(digits)
+    if not padding and len(content) % 4 > 1:
+        padding = 4 - len(content) % 4
+    whole = len(digits) // 4 * 4
+    if "=" in digits or padding > 2 or (not padding and whole != len(digits)):
+        raise QueryError("The text after B64 is no base64.", position=position, kind="syntax")
+    buffer = 0
+    for digit in digits[whole:]:
+        buffer = buffer << 6 | _BASE64[digit]
+    tail = {0: b"", 1: bytes((buffer >> 10 & 0xFF, buffer >> 2 & 0xFF)), 2: bytes((buffer >> 4 & 0xFF,))}[padding]
+    return base64.b64decode(digits[:whole]) + tail
 
 
 def fraction(text: str) -> float | np.float32:

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from realmframe.errors import QueryError
-from realmframe.model import Collection, PropertyType
+from realmframe.model import Collection, EmbeddedObject, Link, PropertyType
 from realmframe.query import tree as t
 from realmframe.query.paths import Scope
-from realmframe.query.source import Context, Rows, Step
-from realmframe.query.values import compare
+from realmframe.query.source import Context, Objects, Rows, Step
+from realmframe.query.values import Row, compare
 
 
 class _NoObject:
@@ -55,6 +55,7 @@ class Key:
         found = context.field(self.cls, self.name, reached)
         if self.index is not None:
             found = [(v or {}).get(self.index) for v in found]
+        found = _places(context, found, reached)
         out: list[Any] = [_NOWHERE] * len(rows)
         for owner, value in zip(owners, found, strict=True):
             out[owner] = value
@@ -97,6 +98,22 @@ class Order:
             order = key.kernel_order(context, rows) if len(rows) > FEW_ROWS else None
             rows = rows[_sorted(key.values(context, rows), key.ascending) if order is None else order]
         return rows
+
+
+def _places(context: Context, values: list[Any], holders: Objects) -> list[Any]:
+    """Put in place of links where their objects stand: these are ordered by when they came into being.
+
+    Of embedded objects that is not known; they are taken to be as old as the objects that hold them.
+    """
+    positions = list(range(len(holders))) if isinstance(holders, list) else holders
+    out: list[Any] = []
+    for value, position in zip(values, positions, strict=True):
+        if isinstance(value, Link):
+            row = context.find_links(value.table, [value])[0] if value.table in context.schema else -1
+            out.append(Row(value.table, row) if row >= 0 else None)
+        else:
+            out.append(Row("", int(position)) if isinstance(value, EmbeddedObject) else value)
+    return out
 
 
 def _rank(a: Any, b: Any) -> int:
@@ -145,16 +162,18 @@ def _key(scope: Scope, path: t.Path, ascending: bool, clause: str) -> Key:
         if prop is None:
             raise QueryError(f"Class {cls!r} has no property {name!r} for {clause}.", position=position)
         rest = names[number + 1 :]
-        index = str(rest[0]) if prop.collection is Collection.DICTIONARY and rest else None
-        if len(rest) == (0 if index is None else 1):
-            if prop.collection is not Collection.SINGLE and index is None:
+        if prop.collection is Collection.DICTIONARY and rest:
+            # All that follows a dictionary is a key, and of several the last one counts.
+            if not isinstance(rest[-1], str):
+                raise QueryError(f"{clause} takes a dictionary's value by its key only.", position=position)
+            return Key(tuple(steps), cls, prop.name, rest[-1], ascending)
+        if not rest:
+            if prop.collection is not Collection.SINGLE:
                 raise QueryError(f"{clause} cannot go by a collection.", position=position, kind="other")
-            return Key(tuple(steps), cls, prop.name, index, ascending)
-        if not prop.is_link or prop.target is None or prop.collection in (Collection.LIST, Collection.SET):
+            return Key(tuple(steps), cls, prop.name, None, ascending)
+        if not prop.is_link or prop.target is None or prop.collection is not Collection.SINGLE:
             raise QueryError(f"{clause} can follow single links only.", position=position, kind="other")
-        steps.append(Step(cls, prop.name, prop.target, prop.collection, index=index))
-        if index is not None:
-            names.pop(number + 1)
+        steps.append(Step(cls, prop.name, prop.target))
         cls = prop.target
     raise QueryError(f"{clause} names no property.", position=position)
 

