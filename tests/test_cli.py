@@ -74,3 +74,14 @@ def test_conformance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_conformance_of_nothing(tmp_path: Path) -> None:
     """A folder without vectors is no success."""
     assert main(["conformance", str(tmp_path)]) == 1
+
+
+def test_admin_users_knows_every_action() -> None:
+    """The parser, which loads no server code, offers every action that there is, and no invented one."""
+    pytest.importorskip("sqlalchemy")
+    from realmframe.server.users import ACTIONS
+
+    for action in ACTIONS:
+        assert build_parser().parse_args(["admin", "users", action, "--app", "a"]).action == action
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["admin", "users", "promote", "--app", "a"])

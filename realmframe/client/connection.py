@@ -249,6 +249,7 @@ class Connection:
                 async with asyncio.timeout(limit):
                     url = await self._address()
                     where = url.partition("?")[0]
+                    # A ws:// address has no TLS, and needs none of its settings.
                     verify = tls_context() if url.startswith("wss") else False
                     plain = httpx.AsyncClient(timeout=limit, trust_env=False, verify=verify)
                     client = await stack.enter_async_context(plain)

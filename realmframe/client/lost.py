@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from realmframe.errors import UsageError
 from realmframe.model import ejson
-from realmframe.store import Lost, RealmStore, Snapshot
+from realmframe.store import Lost, RealmStore
 
 #: Of a reset that loses more objects than this, the rest is only counted: the copy of the realm has all of them.
 MOST_LOST: Final = 1_000
@@ -37,16 +37,10 @@ def key_of(key: Any) -> Any:
 def lost_values(store: RealmStore, cls: str, key: Any) -> str:
     """Give what the newest commit that changed an object took away from it, as extended JSON text."""
     for applied in reversed(store.past()):
-        before, after = _row(applied.before, cls, key), _row(applied.snapshot, cls, key)
+        before, after = applied.before.object(cls, key), applied.snapshot.object(cls, key)
         if before is not None and before != after:
             return as_text({n: v for n, v in before.items() if after is None or after.get(n) != v})
     return "{}"
-
-
-def _row(snapshot: Snapshot, cls: str, key: Any) -> dict[str, Any] | None:
-    table = snapshot.tables.get(cls)
-    position = -1 if table is None else int(table.find([key])[0])
-    return None if table is None or position < 0 else table.row(position)
 
 
 def quarantined(lost: Sequence[Lost], copy: str | None) -> list[dict[str, Any]]:

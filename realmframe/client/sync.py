@@ -50,6 +50,7 @@ from realmframe.session.progress import PendingList, Progress
 from realmframe.session.subscriptions import State
 from realmframe.store import Entry, RealmStore
 from realmframe.store import Progress as StoredProgress
+from realmframe.wire import Action
 
 if TYPE_CHECKING:
     from realmframe.client.app import App
@@ -583,11 +584,11 @@ class SyncSession:
 
     def _on_compensating(self, event: ev.CompensatingWrites) -> None:
         writes = [dict(w) for w in event.writes]
+        entries = []
         for write in writes:
             lost = lost_values(self.store, str(write.get("class")), write.get("primary_key"))
-            self.store.add_quarantine(
-                {**_jsonable(write), "values": lost, "when": time.time(), "kind": "compensating write"}
-            )
+            entries.append({**_jsonable(write), "values": lost, "when": time.time(), "kind": "compensating write"})
+        self.store.add_quarantine(*entries)
         names = ", ".join(sorted({str(w.get("class")) for w in writes}))
         self._report(
             CompensatingWriteError(
@@ -706,7 +707,7 @@ class SyncSession:
         error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
         self.last_error = error
         if event.follow_up is ev.FollowUp.CLIENT_RESET:
-            self._begin_reset(event.message, event.code, "ClientReset")
+            self._begin_reset(event.message, event.code, Action.CLIENT_RESET)
         elif event.is_fatal:
             self._fail(error)
         else:

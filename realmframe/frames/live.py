@@ -363,7 +363,8 @@ class LiveFrames:
 
     def advance(self) -> int:
         """Move every living frame to the source's snapshot; return how many changed."""
-        snapshot, status, moved, living = self.source.snapshot, self.source.status(), 0, []
+        snapshot, moved, living = self.source.snapshot, 0, []
+        status = self.source.status() if self._all else None
         for reference in self._all:
             frame = reference()
             if frame is None:
@@ -373,6 +374,7 @@ class LiveFrames:
             if view.class_name in snapshot.schema and not view.is_current(snapshot):
                 frame._mgr = view.build(snapshot)._mgr  # type: ignore[attr-defined]
                 moved += 1
+            assert status is not None
             frame.attrs.update(_attributes(view.class_name, status))
         self._all = living
         return moved

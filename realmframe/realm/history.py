@@ -146,23 +146,21 @@ def write_copy(snapshot: Snapshot, configuration: Configuration) -> None:
         raise UsageError(f"There is a realm at {path} already.", hint="Delete it first, or give another path.")
     classes = {name: table for name, table in snapshot.tables.items() if len(table)}
     core, _ = RealmCore.acquire(configuration)
-    done = False
-    with Realm(core, configuration) as copy:
-        try:
-            schema = schema_changeset(snapshot.schema, core.store.snapshot.schema)
-            if len(schema):
-                core.commit(schema)
-            copy.refresh()
-            # Before the objects: what is written before its subscription is outside of the server's view.
-            write_initial_subscriptions(core, copy)
-            for name in classes:
-                copy.check_writable(name)
-            objects = [objects_changeset(snapshot, n, np.arange(len(t), dtype=np.int64)) for n, t in classes.items()]
-            if objects:
-                core.commit(concat(objects))
-            done = True
-        finally:
-            copy.abandon()
-            if not done:
-                core.closed.wait(5.0)
-                RealmStore.delete(path)
+    copy = Realm(core, configuration)
+    try:
+        schema = schema_changeset(snapshot.schema, core.store.snapshot.schema)
+        if len(schema):
+            core.commit(schema)
+        copy.refresh()
+        # Before the objects: what is written before its subscription is outside of the server's view.
+        write_initial_subscriptions(core, copy)
+        for name in classes:
+            copy.check_writable(name)
+        objects = [objects_changeset(snapshot, n, np.arange(len(t), dtype=np.int64)) for n, t in classes.items()]
+        if objects:
+            core.commit(concat(objects))
+    except BaseException:
+        copy.close()
+        RealmStore.delete(path)
+        raise
+    copy.close()  # its session never began, so there is nothing to wait for

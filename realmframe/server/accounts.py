@@ -122,7 +122,7 @@ class Accounts:
         if source and self._sources.blocked(source):
             raise ApiError(429, "RateLimitExceeded", "too many failed attempts; wait a minute")
         try:
-            proof = handler(self, app, body, source)
+            proof = handler(self, app, body)
         except ApiError as error:
             if source and error.status == 401:
                 self._sources.failed(source)
@@ -198,15 +198,15 @@ class Accounts:
         sql.execute(db.identities.update().where(t.id == found["id"]).values(user=user))
         return user
 
-    def by_anonymous(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
+    def by_anonymous(self, app: str, body: Mapping[str, Any]) -> _Proof:
         """Make a new user."""
         return _Proof(new_id(), may_create=True)
 
-    def by_password(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
+    def by_password(self, app: str, body: Mapping[str, Any]) -> _Proof:
         """Check an e-mail address and password."""
-        return _Proof(self.passwords.check(app, body, source))
+        return _Proof(self.passwords.check(app, body))
 
-    def by_api_key(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
+    def by_api_key(self, app: str, body: Mapping[str, Any]) -> _Proof:
         """Check an API key."""
         digest = hashlib.sha256(need_text(body, "key").encode()).hexdigest()
         t = db.api_keys.c
@@ -219,14 +219,14 @@ class Accounts:
                 sql.execute(db.identities.insert().values(user=found["user"], **row))
         return _Proof(str(found["id"]))
 
-    def by_token(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
+    def by_token(self, app: str, body: Mapping[str, Any]) -> _Proof:
         """Check a JWT made elsewhere."""
         if self._jwt is None:
             raise ApiError(404, "AuthProviderNotFound", "the auth provider 'custom-token' is not set up")
         subject, profile = self._jwt.check(app, need_text(body, "token"))
         return _Proof(subject, may_create=True, profile=profile)
 
-    def by_function(self, app: str, body: Mapping[str, Any], source: str) -> _Proof:
+    def by_function(self, app: str, body: Mapping[str, Any]) -> _Proof:
         """Ask the registered function."""
         if self._custom_login is None:
             raise ApiError(404, "AuthProviderNotFound", "the auth provider 'custom-function' is not set up")
@@ -358,7 +358,7 @@ class Accounts:
                 sql.execute(db.api_keys.update().where(t.id == key_id, t.user == user).values(disabled=disabled))
 
 
-_Handler = Callable[[Accounts, str, Mapping[str, Any], str], _Proof]
+_Handler = Callable[[Accounts, str, Mapping[str, Any]], _Proof]
 _PROVIDERS: Final[dict[str, _Handler]] = {
     "anon-user": Accounts.by_anonymous,
     PROVIDER: Accounts.by_password,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from realmframe.errors import AppError, StorageError, UsageError, WaitTimeoutError
+from realmframe.errors import AppError, UsageError, WaitTimeoutError
 from realmframe.server import database as db
 from realmframe.store.lock import held, lock_file
 
@@ -123,9 +123,7 @@ def order(data: Path, app: str, what: str, *, timeout: float = 60.0, **arguments
     """
     from realmframe.server.engine import RUNNING, Engine
 
-    if not (data / "server.sqlite").exists():
-        raise StorageError(f"There is no data of a server in {data}.", path=str(data), hint="Give --data its folder.")
-    database = db.Database(data)
+    database = db.Database.existing(data)
     try:
         with database.transaction() as sql:
             made = db.orders.insert().values(app=app, what=what, arguments=arguments)

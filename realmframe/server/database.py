@@ -205,6 +205,20 @@ class Database:
                 hint="Check that the folder can be written and that the file is a database of this server.",
             ) from error
 
+    @classmethod
+    def existing(cls, folder: Path) -> Database:
+        """Open what a server left in its folder; nothing is made.
+
+        Raises
+        ------
+        StorageError
+            If there is no server's data in the folder.
+        """
+        if not (folder / "server.sqlite").exists():
+            hint = "Give --data its folder."
+            raise StorageError(f"There is no data of a server in {folder}.", path=str(folder), hint=hint)
+        return cls(folder)
+
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """One transaction: committed at the end, rolled back by an exception.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +21,9 @@ from joserfc.jws import JWSRegistry
 from realmframe.errors import StorageError, UsageError
 from realmframe.server.refusals import ApiError
 
-#: Keys of a URL are asked for anew after so many seconds; for an unknown key at most so often.
-_FRESH, _AGAIN, _FETCH_SECONDS = 3600.0, 60.0, 10.0
+#: Seconds after which keys of a URL are asked for anew: when they are old, for an unknown key, while there are none.
+_FRESH, _AGAIN, _RETRY = 3600.0, 60.0, 5.0
+_FETCH_SECONDS: Final = 10.0
 _MAX_KEYS: Final = 1 << 20
 _MIN_SECRET: Final = 32
 
@@ -84,7 +87,7 @@ class JwtLogin:
         self._provider = provider
         self._algorithm = "HS256" if provider.secret is not None else "RS256"
         self._lock = threading.Lock()
-        self._asked = -_FRESH
+        self._asked = -math.inf
         self._keys: Key | KeySet | None = None
         jwks = provider.jwks
         try:
@@ -146,16 +149,19 @@ class JwtLogin:
             return self._keys
         with self._lock:
             age = time.monotonic() - self._asked
-            if age > _FRESH or (fetch and age > _AGAIN) or self._keys is None:
-                self._asked = time.monotonic()
+            is_due = age > _RETRY if self._keys is None else age > _FRESH or (fetch and age > _AGAIN)
+            fault: Exception | None = None
+            if is_due:
                 try:
                     with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 - scheme checked
                         self._keys = KeySet.import_key_set(json.loads(answer.read(_MAX_KEYS)))
-                except (OSError, JoseError, ValueError, KeyError, TypeError) as fault:
-                    if self._keys is None:
-                        self._asked = -_FRESH
-                        text = "the keys of the token's authority cannot be had"
-                        raise ApiError(503, "AuthError", text) from fault
+                except (OSError, JoseError, ValueError, KeyError, TypeError) as found:
+                    fault = found
+                    if isinstance(found, urllib.error.HTTPError):
+                        found.close()  # an answer like any other, with a connection behind it
+                self._asked = time.monotonic()
+            if self._keys is None:
+                raise ApiError(503, "AuthError", "the keys of the token's authority cannot be had") from fault
             return self._keys
 
 

@@ -109,7 +109,6 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
         self._failures = Attempts()
-        self._sources = Attempts(allowed=100)
         self._mailed = Attempts(allowed=5, seconds=_HOUR)
         self._key = database.secret("mail tokens")
         #: Called with app and user when a user's log-ins have ended.
@@ -117,7 +116,7 @@ class Passwords:
 
     # ------------------------------------------------------------------ logging in
 
-    def check(self, app: str, body: Mapping[str, Any], source: str = "") -> str:
+    def check(self, app: str, body: Mapping[str, Any]) -> str:
         """Check an address and its password; give the address.
 
         Raises
@@ -127,14 +126,12 @@ class Passwords:
         """
         email, password = _address(need_text(body, "username")), need_text(body, "password")
         name = f"{app}\0{email}"
-        if self._failures.blocked(name) or (source and self._sources.blocked(source)):
+        if self._failures.blocked(name):
             raise ApiError(429, "RateLimitExceeded", "too many failed attempts; wait a minute")
         found = self._identity(app, email)
         stored = found["secret"] if found is not None and found["secret"] else self._nobody
         if not self._matches(stored, password) or found is None:
             self._failures.failed(name)
-            if source:
-                self._sources.failed(source)
             raise ApiError(401, "InvalidPassword", "invalid username/password")
         self._failures.succeeded(name)
         if self._is_waiting(app, email):

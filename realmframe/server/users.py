@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from realmframe.errors import AppError, StorageError, UsageError
+from realmframe.errors import AppError, UsageError
 from realmframe.server import database as db
 from realmframe.server.accounts import Accounts
 from realmframe.server.admin import END_USER, order
@@ -37,11 +37,8 @@ class UserAdmin:
     """
 
     def __init__(self, data: Path, app: str) -> None:
-        if not (data / "server.sqlite").exists():
-            hint = "Give --data its folder."
-            raise StorageError(f"There is no data of a server in {data}.", path=str(data), hint=hint)
         self.data, self.app = data, app
-        self._database = db.Database(data)
+        self._database = db.Database.existing(data)
         self._accounts = Accounts(self._database, Tokens(self._database.secret("token key")), development=True)
         self._accounts.on_end = lambda app, user: order(data, app, END_USER, user=user)
 

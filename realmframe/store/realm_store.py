@@ -486,9 +486,9 @@ class RealmStore:
         """Store subscription sets (JSON-able)."""
         self._meta(subscriptions=subscriptions)
 
-    def add_quarantine(self, entry: dict[str, Any]) -> None:
-        """Keep a write that was reverted or lost (JSON-able)."""
-        self._meta(quarantine=[entry])
+    def add_quarantine(self, *entries: dict[str, Any]) -> None:
+        """Keep writes that were reverted or lost (JSON-able), in one record of the journal."""
+        self._meta(quarantine=list(entries))
 
     def set_extra(self, **values: Any) -> None:
         """Store anything else by name (JSON-able)."""

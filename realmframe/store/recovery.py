@@ -139,7 +139,7 @@ def written(local: Snapshot, result: Snapshot, changes: Iterable[LocalChange], r
         sheet.note(cs.take(np.flatnonzero(~np.isin(cs.op, _SCHEMA))), reason)
     found: list[Lost] = []
     for one in sheet.finish():
-        have, row = _row(local, one.cls, one.key), _row(result, one.cls, one.key)
+        have, row = local.object(one.cls, one.key), result.object(one.cls, one.key)
         if have is None:
             if row is not None:
                 found.append(Lost(one.cls, one.key, reason, {}))
@@ -153,14 +153,6 @@ def written(local: Snapshot, result: Snapshot, changes: Iterable[LocalChange], r
 
 def _differ(left: Any, right: Any) -> bool:
     return type(left) is not type(right) or bool(left != right)
-
-
-def _row(snapshot: Snapshot, cls: str, key: Key) -> dict[str, Any] | None:
-    table = snapshot.tables.get(cls)
-    if table is None:
-        return None
-    position = int(table.find([key])[0])
-    return None if position < 0 else table.row(position)
 
 
 def _applied(snapshot: Snapshot, changeset: Changeset) -> Snapshot:

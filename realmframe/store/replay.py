@@ -64,12 +64,8 @@ class Objects:
         found = self._loaded.get((cls, key), self)
         if found is not self:
             return found  # type: ignore[return-value]
-        loaded = None
-        table = self.snapshot.tables.get(cls)
-        if table is not None:
-            row = int(table.find([key])[0])
-            if row >= 0:
-                loaded = {n: thaw(v) for n, v in table.row(row).items()}
+        held = self.snapshot.object(cls, key)
+        loaded = None if held is None else {n: thaw(v) for n, v in held.items()}
         self._loaded[cls, key] = loaded
         return loaded
 

@@ -56,6 +56,12 @@ class Snapshot:
             raise UsageError(f"The realm has no objects of a class {cls!r}.")
         return found
 
+    def object(self, cls: str, key: Key) -> dict[str, Any] | None:
+        """Give one object, property to model value; None if there is none, or no such class."""
+        table = self.tables.get(cls)
+        position = -1 if table is None else int(table.find([key])[0])
+        return None if table is None or position < 0 else table.row(position)
+
     # What queries read.
 
     def num_rows(self, cls: str) -> int:

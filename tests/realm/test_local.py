@@ -262,6 +262,8 @@ def test_write_copy_to(realm: rf.Realm, tmp_path: Path) -> None:
         assert rows(copy, "Plane") == rows(realm, "Plane")
     with pytest.raises(rf.UsageError, match="already"):
         realm.write_copy_to(tmp_path / "copy.realm")
+    realm.write_copy_to(tmp_path / "other.realm")
+    rf.Realm.delete_files(path=tmp_path / "other.realm")  # refused for a realm that is still open
 
 
 def test_the_past(realm: rf.Realm) -> None:

@@ -320,6 +320,8 @@ BAD: list[tuple[dict[str, Any], Callable[[], str]]] = [
     ({"secret": SECRET}, lambda: signed(RSA, "RS256")),
     ({"public_key": PUBLIC.decode()}, signed),
     ({"public_key": PUBLIC.decode()}, lambda: signed(OTHER, "RS256")),
+    ({"public_key": PUBLIC.decode()}, lambda: signed(RSA, "RS512")),  # the right key, but not the algorithm set up
+    ({"secret": SECRET}, lambda: signed(OctKey.import_key(SECRET), "HS384")),
     ({"jwks": KeySet([RSA]).as_dict(private=False)}, lambda: signed(OTHER, "RS256")),
     ({"jwks": KeySet([RSA]).as_dict(private=False)}, _unsigned),
 ]
@@ -393,6 +395,34 @@ def test_keys_of_a_url_are_fetched_and_rotated(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ApiError) as caught:
         JwtLogin(JwtProvider(jwks=f"http://127.0.0.1:{web.server_port}/keys")).check("test", signed(RSA, "RS256"))
     assert caught.value.status == 503
+
+
+def test_an_authority_that_fails_is_not_asked_for_each_token() -> None:
+    """While an authority gives no keys, most log-ins are refused at once instead of waiting for it."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(500)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    web = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=web.serve_forever, daemon=True)
+    thread.start()
+    try:
+        login = JwtLogin(JwtProvider(jwks=f"http://127.0.0.1:{web.server_port}/keys"))
+        for _ in range(5):
+            with pytest.raises(ApiError) as caught:
+                login.check("test", signed(RSA, "RS256"))
+            assert caught.value.status == 503
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join(10)
+    assert len(asked) == 1
 
 
 def test_foreign_tokens_make_users(tmp_path: Path) -> None:
