@@ -20,13 +20,7 @@ from realmframe.testing.line import Line
 __all__ = ["FaultProxy"]
 
 T = TypeVar("T")
-_CHUNK: Final = 1 << 16
-#: Bytes written at a time over a slow line.
-_SLOW_CHUNK: Final = 2048
-#: Chunks that may be under way in one direction; then the sender has to wait, as with TCP's own window.
-_WINDOW: Final = 64
 _WAIT_SECONDS: Final = 10.0
-_DIRECTIONS: Final = ("down", "up", "both")
 
 
 class HasUrl(Protocol):
