@@ -233,7 +233,7 @@ def _linked(left: e.Links, operator: str, right: e.Value) -> p.Predicate:
         return p.Truth(operator == "!=")
     values = right.values if operator == "==" else right.values[:1]
     constants = e.Value(type=right.type, multiple=right.multiple, quantifier="ANY", values=values)
-    return p.Compare(left, constants, operator)
+    return p.Linked(left, constants, operator)
 
 
 def _is_null(bound: e.Bound) -> bool:

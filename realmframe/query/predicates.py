@@ -130,10 +130,32 @@ class Compare(Predicate):
         sides = [self.left, self.right]
         for here, there in ((0, 1), (1, 0)):
             side = sides[here]
-            if isinstance(side, e.Value) and isinstance(sides[there], e.Links):
-                values = [_row(context, v) if isinstance(v, Link) else v for v in side.values]
+            if isinstance(side, e.Value) and any(isinstance(v, Link) for v in side.values):
+                rows = [_row(context, v) if isinstance(v, Link) else v for v in side.values]
+                # An object that does not exist is null, whatever it is compared with.
+                own = isinstance(sides[there], e.Links)
+                values = [r if own or r is None else v for v, r in zip(side.values, rows, strict=True)]
                 sides[here] = e.Value(type=side.type, multiple=side.multiple, quantifier=side.quantifier, values=values)
         return sides[0], sides[1]
+
+
+@dataclass
+class Linked(Compare):
+    """A property of links of the object itself against constant objects: a dangling link is none of them, nor null."""
+
+    def mask(self, context: Context, objects: Objects) -> Mask:
+        """Compare, and give links that lead nowhere their own answer."""
+        out = super().mask(context, objects)
+        assert isinstance(self.left, e.Links)
+        step = self.left.steps[0]
+        if not self.left.unary:
+            return out
+        held = context.field(step.cls, step.field, objects)
+        links = [(i, value) for i, value in enumerate(held) if isinstance(value, Link)]
+        rows = context.find_links(step.target, [link for _, link in links])
+        dangling = [i for (i, _), row in zip(links, rows, strict=True) if row < 0]
+        out[dangling] = self.op == "!="
+        return out
 
 
 def _row(context: Context, link: Link) -> Row | None:
@@ -196,10 +218,17 @@ class Leaf(Predicate):
         """Test a whole column, or the values of embedded objects one by one."""
         name = self.property.name
         if isinstance(objects, list) or self.scalar.kind is PropertyType.MIXED:
-            test = self.scalar.test
+            test = self._present(context).test
             values = context.field(self.property.cls, name, objects)
             return np.fromiter((test(v) for v in values), dtype=bool, count=len(values))
         return self.scalar.mask(context.source, self.property.cls, name, objects)
+
+    def _present(self, context: Context) -> Scalar:
+        """Take an object that does not exist for null."""
+        constant = self.scalar.constant
+        if isinstance(constant, Link) and _row(context, constant) is None:
+            return Scalar(self.scalar.kind, self.scalar.op, None)
+        return self.scalar
 
 
 @dataclass
@@ -243,4 +272,4 @@ class SubqueryCount(e.Walk):
         return [[([n], False)] for n in counts]
 
 
-__all__ = ["Compare", "Junction", "Leaf", "Not", "Predicate", "SubqueryCount", "Truth", "Unasked", "Within"]
+__all__ = ["Compare", "Junction", "Leaf", "Linked", "Not", "Predicate", "SubqueryCount", "Truth", "Unasked", "Within"]
