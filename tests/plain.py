@@ -70,6 +70,18 @@ def is_member(value: Any, held: Any) -> bool:
     return type(value) is type(held) and bool(value == held)
 
 
+def is_kept(held: Any, column: i.AddColumn, *, inside: bool) -> bool:
+    """Whether a number stays where an equal one of its type is written; a property of one decimal is written always."""
+    if column.type is PropertyType.DECIMAL128 and not inside:
+        return False
+    return isinstance(held, float | np.float32 | Decimal128)
+
+
+def is_lost(value: Any, column: i.AddColumn) -> bool:
+    """Whether a set cannot find a value: not-a-number, among floating-point numbers."""
+    return column.type in (PropertyType.FLOAT, PropertyType.DOUBLE) and value is not None and bool(value != value)
+
+
 class PlainRealm:
     """Classes, and objects in the order in which they were made."""
 
@@ -178,11 +190,10 @@ class PlainRealm:
         elif isinstance(one.value, Marker):
             if type(held) is not type(new):
                 holder[step] = new
-        elif column.type in (PropertyType.FLOAT, PropertyType.DOUBLE) and not keyed and new is not None:
+        elif type(held) is not type(new) or not is_kept(held, column, inside=inside):
+            holder[step] = new
+        elif amount(held) != amount(new):
             # Numbers that are equal are not written: the sign of zero stays.
-            if held is None or held != new:
-                holder[step] = new
-        else:
             holder[step] = new
 
     def _AddInteger(self, one: i.AddInteger) -> None:
@@ -213,13 +224,14 @@ class PlainRealm:
         holder[step] = EMPTY[kind]()
 
     def _SetInsert(self, one: i.SetInsert) -> None:
-        holder, step, _, _ = self.place(one, len(one.path))
-        if not any(is_member(one.value, held) for held in holder[step]):
+        holder, step, column, _ = self.place(one, len(one.path))
+        if is_lost(one.value, column) or not any(is_member(one.value, held) for held in holder[step]):
             holder[step].append(one.value)
 
     def _SetErase(self, one: i.SetErase) -> None:
-        holder, step, _, _ = self.place(one, len(one.path))
-        holder[step] = RealmSet(held for held in holder[step] if not is_member(one.value, held))
+        holder, step, column, _ = self.place(one, len(one.path))
+        if not is_lost(one.value, column):
+            holder[step] = RealmSet(held for held in holder[step] if not is_member(one.value, held))
 
 
 # ---------------------------------------------------------------------------------------------- comparing

@@ -311,7 +311,7 @@ class Writer:
             self.emit(i.Clear(*where, path, DICT))
         elif kind == 1:
             self._set_value(where, (*path, word), Marker.ERASED)
-        elif word in value and (isinstance(held, list | dict) or (type(held) is int and column.type is P.INT)):
+        elif word in value and isinstance(held, list | dict):
             self._change_one(where, (*path, word), column, held)
         else:
             self._set_value(where, (*path, word), self._new_item(column))

@@ -13,6 +13,7 @@ from realmframe.model.values import (
     Payload,
     RealmSet,
     Timestamp,
+    decimal_of_float,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "RealmSet",
     "Schema",
     "Timestamp",
+    "decimal_of_float",
 ]

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import re
 import struct
 import uuid
@@ -196,6 +197,18 @@ class Decimal128:
 
     def __str__(self) -> str:
         return str(self.to_decimal())
+
+
+def decimal_of_float(value: float, *, single: bool = False) -> decimal.Decimal:
+    """Convert a floating-point number as the real engine does where it meets a decimal.
+
+    Parameters
+    ----------
+    value : float
+    single : bool
+        Whether it comes from 32 bits; 7 digits count then, else 15.
+    """
+    return decimal.Decimal(f"{value:.{6 if single else 14}e}") if math.isfinite(value) else decimal.Decimal(value)
 
 
 class GlobalKey(NamedTuple):

@@ -39,12 +39,13 @@ def integer(text: str) -> int:
     return max(INT_MIN, min(INT_MAX, sign * number))
 
 
-def _decimal_int(text: str, bits: int = 64) -> int:
+def _decimal_int(text: str) -> int:
     number = int(text[:21]) if len(text) <= 21 else (INT_MIN if text[0] == "-" else INT_MAX)
-    number = max(INT_MIN, min(INT_MAX, number))
-    if bits == 32:
-        number = ((number + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-    return number
+    return _low32(max(INT_MIN, min(INT_MAX, number)))
+
+
+def _low32(number: int) -> int:
+    return ((number + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 def wrap64(number: int) -> int:
@@ -62,7 +63,8 @@ def timestamp(text: str, position: int) -> Timestamp:
     """
     if text[0] == "T":
         first, second = text[1:].split(":")
-        seconds, nanos = _decimal_int(first), _decimal_int(second, 32)
+        # A leading 0 makes these octal, as in C; those of the calendar form are decimal.
+        seconds, nanos = integer(first), _low32(integer(second))
     else:
         seconds, nanos = _calendar(text, position)
     if (seconds < 0 < nanos) or (nanos < 0 < seconds):
@@ -71,7 +73,7 @@ def timestamp(text: str, position: int) -> Timestamp:
 
 
 def _calendar(text: str, position: int) -> tuple[int, int]:
-    numbers = [_decimal_int(n, 32) for n in re.split(r"[-@T:]", text)]
+    numbers = [_decimal_int(n) for n in re.split(r"[-@T:]", text)]
     year, month, day, hour, minute, second = numbers[:6]
     if year < _FIRST_YEAR:
         raise QueryError(

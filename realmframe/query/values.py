@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import math
 import re
 import uuid
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from realmframe.model import Decimal128, EmbeddedObject, Link, ObjectId, PropertyType, Timestamp
+from realmframe.model import Decimal128, EmbeddedObject, Link, ObjectId, PropertyType, Timestamp, decimal_of_float
 from realmframe.query.literals import INT_MAX, INT_MIN, wrap64
 
 _CONTEXT: Final = decimal.Context(prec=34, Emin=-6143, Emax=6144, rounding=decimal.ROUND_HALF_EVEN, clamp=1, traps=[])
@@ -130,9 +129,7 @@ def to_decimal(value: Any) -> decimal.Decimal:
         return value.to_decimal()
     if isinstance(value, int):
         return decimal.Decimal(value)
-    if not math.isfinite(value):
-        return decimal.Decimal(float(value))
-    return decimal.Decimal(f"{float(value):.{6 if isinstance(value, np.float32) else 14}e}")
+    return decimal_of_float(float(value), single=isinstance(value, np.float32))
 
 
 def _order(a: Any, b: Any) -> int:

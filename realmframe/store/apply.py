@@ -170,6 +170,8 @@ class _Run:
             properties = {one.pk_field: Property(one.pk_field, one.pk_type, one.pk_nullable)}
         new = ObjectSchema(one.table, properties, one.pk_field if properties else None, one.kind)
         if old is not None:
+            if one.pk_type is None and not new.embedded:
+                return  # Without a key the real engine takes whatever class there is.
             # The real engine compares the key's name and nullability, not its type.
             key, new_key = old.key_property, new.key_property
             same_key = old.primary_key == new.primary_key
@@ -203,18 +205,25 @@ class _Run:
     def add_column(self, one: i.AddColumn) -> None:
         self._use(one.table, one.table)
         cls = self._class(one.table)
-        if one.collection is Collection.DICTIONARY and one.key_type is not PropertyType.STRING:
-            raise ApplyError(f"{one.table}.{one.field}: the keys of dictionaries are strings.")
-        prop = Property(one.field, one.type, one.nullable, one.collection, one.link_target)
-        if one.type is PropertyType.MIXED:
-            prop = Property(one.field, one.type, True, one.collection)
-        if prop.type is PropertyType.OBJECT and (prop.target or "") not in self.schema:
-            raise ApplyError(f"{one.table}.{one.field} links to {prop.target}, which does not exist.")
+        optional = one.nullable or one.type is PropertyType.MIXED
+        if one.type is PropertyType.OBJECT:
+            # Whatever the instruction says.
+            optional = one.collection in (Collection.SINGLE, Collection.DICTIONARY)
+        target = None if one.type is PropertyType.MIXED else one.link_target
+        prop = Property(one.field, one.type, optional, one.collection, target)
         old = cls.properties.get(one.field)
         if old is not None:
             if not _same_type(old, prop):
                 raise ApplyError(f"{one.table}.{one.field} exists as {old.word}, not {prop.word}.")
             return
+        if one.collection is Collection.DICTIONARY and one.key_type is not PropertyType.STRING:
+            raise ApplyError(f"{one.table}.{one.field}: the keys of dictionaries are strings.")
+        if prop.type is PropertyType.OBJECT:
+            linked = self.schema.get(prop.target or "")
+            if linked is None:
+                raise ApplyError(f"{one.table}.{one.field} links to {prop.target}, which does not exist.")
+            if linked.embedded and prop.collection is Collection.SET:
+                raise ApplyError(f"{one.table}.{one.field}: a set cannot hold embedded objects.")
         self._set_class(cls.with_property(prop))
         self._fill(one.table, prop)
 
@@ -469,6 +478,7 @@ class _ClassRun:
             # The last write to a row wins: the first one of the reversed order.
             _, last = np.unique(target[::-1], return_index=True)
             keep = len(target) - 1 - last
+            self._check_values(np.delete(rows, keep), prop)
             rows, target = rows[keep], target[keep]
         if prop.type in (PropertyType.FLOAT, PropertyType.DOUBLE):
             rows, target = self._without_kept_zeros(name, rows, target, other)
@@ -477,6 +487,13 @@ class _ClassRun:
             if prop.type is PropertyType.DECIMAL128 and not prop.optional:
                 values = self._with_plain_zeros(name, rows, values)
             self.edit.set_bulk(name, target, values)
+
+    def _check_values(self, rows: Ids, prop: Property) -> None:
+        """Check values that are written and overwritten at once: those of a wrong type are refused all the same."""
+        kinds = self.cs.value_type[rows]
+        wrong = rows[(kinds != int(prop.type)) & ((kinds != 0) | (not prop.optional))]
+        if len(wrong):
+            payload_array(self.cs, wrong, prop, self.cls, self.schema)
 
     def _with_plain_zeros(self, name: str, rows: Ids, values: Any) -> Any:
         """Turn decimal -0 into 0 where the real engine does; see :meth:`zeros_end`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from realmframe.errors import WriteError
 from realmframe.model import (
     ClassKind,
     Collection,
+    Decimal128,
     EmbeddedObject,
     Key,
     Link,
@@ -34,6 +35,8 @@ from realmframe.store.emit import Emitter
 from realmframe.store.index import Ids
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Table
+
+_ONE: Final = Decimal128.from_parts(1, 0, False)
 
 
 class _Writer:
@@ -58,6 +61,8 @@ class _Writer:
                 yield i.Clear(*where, kind)
             yield from self._items(prop, value, path)
         else:
+            if reset and prop.type is PropertyType.MIXED and isinstance(value, float | np.float32 | Decimal128):
+                yield i.Update(*where, None)  # an equal number, of another sign or with other zeros, stays otherwise
             yield i.Update(*where, value)
 
     def _fields(self, prop: Property, value: EmbeddedObject, path: i.Path) -> Iterator[i.Instruction]:
@@ -73,14 +78,27 @@ class _Writer:
     def _items(self, prop: Property, value: Any, path: i.Path) -> Iterator[i.Instruction]:
         element = replace(prop, collection=Collection.SINGLE)
         if isinstance(value, RealmSet):
-            for item in value:
-                yield i.SetInsert(self._table, self._pk, self._field, path, item)
+            yield from self._members(prop, value, path)
         elif isinstance(value, dict):
             for key, item in value.items():
                 yield from self.place(element, item, (*path, key), reset=False)
         else:
             for index, item in enumerate(value):
                 yield from self.insert(element, item, (*path, index))
+
+    def _members(self, prop: Property, value: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
+        where = (self._table, self._pk, self._field, path)
+        minus = [item for item in value if prop.type is PropertyType.DECIMAL128 and _is_minus_zero(item)]
+        for item in value:
+            if item not in minus:
+                yield i.SetInsert(*where, item)
+        for item in minus:
+            # Alone, it would lose its sign.
+            if len(value) == 1:
+                yield i.SetInsert(*where, _ONE)
+            yield i.SetInsert(*where, item)
+            if len(value) == 1:
+                yield i.SetErase(*where, _ONE)
 
     def insert(self, element: Property, item: Any, path: i.Path) -> Iterator[i.Instruction]:
         """Append a value to a list that ends at the path's index."""
@@ -93,8 +111,16 @@ class _Writer:
         elif isinstance(item, list | dict):
             yield i.ArrayInsert(*where, Marker.LIST if isinstance(item, list) else Marker.DICTIONARY, index)
             yield from self._items(element, item, path)
+        elif element.type is PropertyType.DECIMAL128 and _is_minus_zero(item):
+            # Among zeros only, it would lose its sign where it is inserted, but not where it replaces another number.
+            yield i.ArrayInsert(*where, _ONE, index)
+            yield i.Update(*where, item, prior_size=index + 1)
         else:
             yield i.ArrayInsert(*where, item, index)
+
+
+def _is_minus_zero(value: Any) -> bool:
+    return isinstance(value, Decimal128) and value.negative and not value.coefficient and not value.exponent
 
 
 def _kind_of(value: Any) -> Collection:

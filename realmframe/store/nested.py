@@ -7,6 +7,7 @@ slot; the rules of application are those of the real engine (see the notes of th
 from __future__ import annotations
 
 import copy
+import decimal
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from realmframe.model import (
     RealmSet,
     Schema,
     Timestamp,
+    decimal_of_float,
 )
 from realmframe.store.arrays import default_value
 
@@ -47,6 +49,8 @@ _TYPE_OF: Final[dict[type, PropertyType]] = {
     Link: PropertyType.OBJECT,
 }
 _FLOATING: Final = (PropertyType.FLOAT, PropertyType.DOUBLE)
+#: Types of which values can be equal and yet differ.
+_INEXACT: Final = (float, np.float32, Decimal128)
 _EMPTY: Final[dict[Collection, Callable[[], Any]]] = {
     Collection.LIST: list,
     Collection.DICTIONARY: dict,
@@ -191,9 +195,9 @@ class Applier:
     def _set(self, place: Slot, value: Any, *, in_dictionary: bool) -> None:
         keyed = in_dictionary and not isinstance(place.holder, EmbeddedObject)
         if value is Marker.OBJECT_VALUE:
-            fresh = self._new_object(place.prop)
+            # Elsewhere than at a key it asks for nothing where there is something, whatever that is.
             if keyed or (not place.is_element and place.value is None):
-                place.holder[place.step] = fresh
+                place.holder[place.step] = self._new_object(place.prop)
             return
         if isinstance(value, Marker):
             kind = self._marked(value, place.prop)
@@ -206,16 +210,29 @@ class Applier:
             if target is None or target.embedded:
                 raise ApplyError(f"{place.prop.name}: an element cannot be null.")
         checked = self._checked(value, place.prop)
-        if not (place.prop.type in _FLOATING and _writes_nothing(checked, place, keyed)):
+        if not self._writes_nothing(checked, place, keyed=keyed):
             place.holder[place.step] = checked
+
+    def _writes_nothing(self, new: Any, place: Slot, *, keyed: bool) -> bool:
+        """Tell whether the real engine skips a write: of a number that equals the one of its type that is there.
+
+        So -0.0 does not replace 0.0, nor a decimal 1.00 the 1.0; but a property of one decimal is always written.
+        """
+        if type(new) not in _INEXACT or (keyed and place.step not in place.holder):
+            return False
+        if place.prop.type is PropertyType.DECIMAL128 and not keyed and not place.is_element:
+            return False
+        held = place.value
+        return type(held) is type(new) and _equal(held, new)
 
     def add_integer(self, one: i.AddInteger, fields: dict[str, Any], cls: ObjectSchema) -> None:
         """Add to an integer, wrapping at 64 bits."""
         place = self.slot(fields, cls, one.field, one.path)
-        if place.is_element or place.is_collection:
-            raise ApplyError(f"{one.field}: numbers in lists cannot be added to.")
+        keyed = isinstance(place.holder, dict) and not isinstance(place.holder, EmbeddedObject) and bool(one.path)
+        if place.is_element or place.is_collection or keyed:
+            raise ApplyError(f"{one.field}: numbers in lists and dictionaries cannot be added to.")
         held = place.value
-        if held is None and place.prop.type in (PropertyType.INT, PropertyType.MIXED):
+        if held is None:
             return
         if isinstance(held, bool) or not isinstance(held, int):
             raise ApplyError(f"{one.field} holds no integer to add to.")
@@ -238,7 +255,7 @@ class Applier:
             raise ApplyError(f"{one.field}: index {index} is out of range.")
         if one.value is None and element.type is PropertyType.OBJECT:
             raise ApplyError(f"{one.field}: an element cannot be null.")
-        items.insert(index, self._checked(one.value, element))
+        items.insert(index, _stored(self._checked(one.value, element), items, element))
 
     def array_move(self, one: i.ArrayMove, fields: dict[str, Any], cls: ObjectSchema) -> None:
         """Move an element of a list."""
@@ -280,10 +297,8 @@ class Applier:
         items, element = self._set_at(one, fields, cls)
         if isinstance(one.value, Marker) or (one.value is None and element.type is PropertyType.OBJECT):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
-        value = self._checked(one.value, element)
-        if isinstance(value, Decimal128) and value.negative and value.to_decimal() == 0:
-            value = Decimal128.from_parts(value.coefficient, value.exponent, False)  # as the real engine's sets do
-        if not any(same_element(value, item) for item in items):
+        value = _stored(self._checked(one.value, element), items, element)
+        if _is_lost(value, element) or not any(same_element(value, item) for item in items):
             items.append(value)
 
     def set_erase(self, one: i.SetErase, fields: dict[str, Any], cls: ObjectSchema) -> None:
@@ -292,15 +307,24 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is not PropertyType.MIXED):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = self._checked(one.value, element)
-        items[:] = [item for item in items if not same_element(value, item)]
+        if not _is_lost(value, element):
+            items[:] = [item for item in items if not same_element(value, item)]
 
 
-def _writes_nothing(new: Any, place: Slot, keyed: bool) -> bool:
-    """Tell whether the real engine skips a write: a number that equals the one there, so -0.0 does not replace 0.0."""
-    if keyed or new is None:
-        return False
-    held = place.value
-    return held is not None and bool(held == new)
+def _stored(value: Any, items: list[Any], element: Property) -> Any:
+    """Turn a decimal -0 into 0 where the real engine does: as long as a list or set holds nothing but zeros."""
+    if element.type is PropertyType.DECIMAL128 and _is_zero(value) and all(map(_is_zero, items)):
+        return Decimal128.from_parts(0, 0, False)
+    return value
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, Decimal128) and not value.coefficient and not value.exponent
+
+
+def _is_lost(value: Any, element: Property) -> bool:
+    """Tell whether a set cannot find a value again: of floating-point numbers, not-a-number equals nothing there."""
+    return element.type in _FLOATING and value is not None and bool(value != value)
 
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {
@@ -321,17 +345,26 @@ def same_element(left: Any, right: Any) -> bool:
     if isinstance(left, bool) or isinstance(right, bool):
         return type(left) is type(right) and bool(left == right)
     if isinstance(left, _NUMBERS) and isinstance(right, _NUMBERS):
-        return bool(_amount(left) == _amount(right))
+        return _equal(left, right)
     return type(left) is type(right) and bool(left == right)
 
 
-def _amount(number: Any) -> Any:
+def _equal(left: Any, right: Any) -> bool:
+    """Compare two numbers of any types as the real engine does; not-a-number equals itself here."""
+    if isinstance(left, Decimal128) or isinstance(right, Decimal128):
+        left, right = _decimal(left), _decimal(right)
+        return bool(left == right) or (left.is_nan() and right.is_nan())
+    # Not as numpy does it: beside its 32-bit numbers, Python's would be rounded.
+    left, right = (float(n) if isinstance(n, np.float32) else n for n in (left, right))
+    return bool(left == right) or (left != left and right != right)
+
+
+def _decimal(number: Any) -> decimal.Decimal:
     if isinstance(number, Decimal128):
-        value = number.to_decimal()
-        return "nan" if value.is_nan() else value
-    if isinstance(number, np.float32 | float):
-        return "nan" if number != number else float(number)
-    return number
+        return number.to_decimal()
+    if isinstance(number, int):
+        return decimal.Decimal(number)
+    return decimal_of_float(float(number), single=isinstance(number, np.float32))
 
 
 def check_key(key: Key, cls: ObjectSchema) -> None:

@@ -104,20 +104,43 @@ def test_both_ways_reach_one_state(left: Any, right: Any, at: Any, to: Any) -> N
     assert reached([*(t.changeset for t in one), *other_out]) == reached([*(t.changeset for t in other), *one_out])
 
 
+def taken(files: Sequence[Timed], order: Sequence[int]) -> dict[str, Any]:
+    """Take transactions of several files, in an order, as a server does."""
+    log: list[Timed] = []
+    for place in order:
+        new = files[place]
+        _, (arrived,) = transform(log, [new])
+        log.append(Timed(Changeset.decode(arrived.encode()), new.timestamp, new.file_ident))
+    return reached([t.changeset for t in log])
+
+
+def moves(part: Sequence[Instruction]) -> bool:
+    """Whether a transaction moves elements of lists."""
+    return any(isinstance(one, i.ArrayMove) for one in part)
+
+
+THREE = st.tuples(*[transactions(4).filter(lambda part: not moves(part))] * 3)
+
+
 @settings(max_examples=100, deadline=None)
-@given(parts=st.tuples(transactions(4), transactions(4), transactions(4)), at=st.permutations([1, 2, 3]))
+@given(parts=THREE, at=st.permutations([1, 2, 3]))
 def test_three_sides_in_any_order(parts: Any, at: Any) -> None:
-    """A server that takes three transactions of three files in any order reaches one state."""
+    """A server that takes three transactions of three files in any order reaches one state; but see the next test."""
     files = [timed(part, stamp, file) for file, (part, stamp) in enumerate(zip(parts, at, strict=True), 1)]
-    states = []
-    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0)):
-        log: list[Timed] = []
-        for place in order:
-            new = files[place]
-            _, (arrived,) = transform(log, [new])
-            log.append(Timed(Changeset.decode(arrived.encode()), new.timestamp, new.file_ident))
-        states.append(reached([t.changeset for t in log]))
+    states = [taken(files, order) for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0))]
     assert states[0] == states[1] == states[2]
+
+
+def test_a_move_among_three_sides() -> None:
+    """The order in which a server takes a move and two insertions shows, exactly as in the real engine."""
+    at = ("T", 2, "l")
+    parts = [i.ArrayMove(*at, (0,), 1, 4)], [i.ArrayInsert(*at, (1,), 0, 4)], [i.ArrayInsert(*at, (0,), 1, 4)]
+    files = [timed(part, stamp, stamp) for stamp, part in enumerate(parts, 1)]
+    found = []
+    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0)):
+        held = next(one for one in taken(files, order)["T"]["objects"] if one["pk"]["v"] == "2")
+        found.append([int(item["v"]) for item in held["fields"]["l"]["v"]])
+    assert found == [[0, 1, 10, 0, 20, 30], [1, 0, 10, 0, 20, 30], [1, 0, 10, 0, 20, 30]]
 
 
 # ---------------------------------------------------------------------------------------------- against all pairs

@@ -10,7 +10,7 @@ from realmframe import store
 from realmframe.changes import Changeset
 from realmframe.changes import instructions as ins
 from realmframe.errors import QueryError
-from realmframe.model import Link, Marker, ObjectSchema, Schema
+from realmframe.model import Link, Marker, ObjectSchema, Schema, Timestamp
 from realmframe.query import parse
 
 SCHEMA = Schema(
@@ -59,6 +59,7 @@ def _fill() -> list[ins.Instruction]:
     out += [ins.Update("Ship", 1, "notes", ("x",), 1), ins.Update("Ship", 2, "notes", ("y",), "two")]
     out += [ins.Update("Ship", 1, "extra", (), Marker.DICTIONARY), ins.Update("Ship", 1, "extra", ("k",), 1)]
     out += [ins.Update("Ship", 2, "extra", (), Marker.DICTIONARY), ins.Update("Ship", 2, "extra", ("k",), 2)]
+    out.append(ins.Update("Ship", 3, "built", (), Timestamp(9, 0)))
     out += [ins.Update("Ship", 4, "logo", (), b"ab"), ins.Update("Ship", 5, "logo", (), b"a")]
     out += [ins.Update("Ship", 3, "extra", (), Link("Port", "Bari")), ins.Update("Ship", 4, "extra", (), 4)]
     return out
@@ -121,6 +122,9 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("Ship", "tons BETWEEN {20.5, 40}", []),
     ("Ship", "tons BETWEEN {20, 40.5}", [2, 3, 4, 5, 6]),
     ("Ship", "built BETWEEN {null, T0:0}", "other"),
+    ("Ship", "built > T010:0", [3]),
+    ("Ship", "built > T09:0", [3]),
+    ("Ship", "built == T011:08", [3]),
     ("Ship", "tons IN {1.5}", [7]),
     ("Ship", "tons IN {1.5, 10.0}", [1]),
     ("Ship", "tons IN {'x'}", [7]),
