@@ -26,7 +26,7 @@ from realmframe.errors import AuthError, NetworkError, RealmError, UsageError
 if TYPE_CHECKING:
     import httpx
 
-    from realmframe.client.sync import SyncClient
+    from realmframe.client.sync_client import SyncClient
 
 T = TypeVar("T")
 log: Final = logging.getLogger("realmframe.client")
@@ -377,7 +377,7 @@ class App:
         """The app's sync client, made on first use."""
         with self._lock:
             if self._sync is None:
-                from realmframe.client.sync import SyncClient
+                from realmframe.client.sync_client import SyncClient
 
                 self._sync = SyncClient(self)
             return self._sync

@@ -137,7 +137,7 @@ class Connection:
             return
         session = self.sessions.get(getattr(event, "session", 0))
         if session is not None:
-            session.handle(event)
+            session.news.take(event)
 
     # ------------------------------------------------------------------ what it says
 
@@ -162,13 +162,13 @@ class Connection:
         if follow is not None:
             follow(self, event)
         for session in list(self.sessions.values()):
-            session.connection_failed(event, self.last_error)
+            session.follow_ups.connection_failed(event, self.last_error)
 
     def _on_failure(self, event: ev.ProtocolFailure) -> None:
         log.warning("app %s: the server broke the protocol: %s", self.app.id, event.error.message)
-        for session in list(self.sessions.values()):
-            if event.session in (0, session.number):
-                session.protocol_failed(event.error)
+        for number, session in list(self.sessions.items()):
+            if event.session in (0, number):
+                session.follow_ups.protocol_failed(event.error)
 
     def _on_log(self, event: ev.ServerLog) -> None:
         log.log(_LEVELS.get(event.level, logging.INFO), "app %s: server: %s", self.app.id, event.message)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from realmframe.changes import Changeset
+from realmframe.client.options import SessionOptions
 from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.reset import ResetOptions, carry_out_file_action
 from realmframe.client.subscriptions import StoredSubscriptions
-from realmframe.client.sync import SessionOptions, SyncSession
+from realmframe.client.sync import SyncSession
 from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
 from realmframe.model import ejson
 from realmframe.realm.configuration import ClientResetConfiguration, Configuration, SyncConfiguration

@@ -1,0 +1,192 @@
+"""Which process syncs a realm, and the place of its session on a connection.
+
+Of the processes that have a realm open one leads: the one that holds ``sync.lock``. The others look what it brings, and
+one of them takes over when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from typing import TYPE_CHECKING, Final
+
+import filelock
+
+from realmframe.client.integration import to_session
+from realmframe.client.reset import FRESH
+from realmframe.errors import AuthError, RealmError
+from realmframe.session.client_session import ClientSession, SessionStart
+from realmframe.session.progress import PendingList
+
+if TYPE_CHECKING:
+    from realmframe.client.connection import Connection
+    from realmframe.client.sync import SyncSession
+
+#: Seconds between two looks at what other processes did with the realm.
+POLL_SECONDS: Final = 0.05
+#: Seconds between two tries of a follower to become the process that syncs.
+ELECTION_SECONDS: Final = 0.25
+#: Seconds that a session waits at most for the one before it to end.
+HANDOVER_SECONDS: Final = 60.0
+
+
+class Binding:
+    """A session's machine and the connection it is on, if any; everything here runs in the sync thread.
+
+    Parameters
+    ----------
+    session : SyncSession
+    after : SyncSession, optional
+        One of the same realm that is ending; this one begins when that has ended.
+
+    Attributes
+    ----------
+    machine : ClientSession or None
+    connection : Connection or None
+        The one it is on, or was on last.
+    is_resetting : bool
+        Whether a client reset ever began: then a download of an older machine may not be integrated any more.
+    """
+
+    def __init__(self, session: SyncSession, after: SyncSession | None) -> None:
+        self.session = session
+        self.machine: ClientSession | None = None
+        self.connection: Connection | None = None
+        self.is_resetting = False
+        self._after = after
+        self._number = 0
+        self._told_query = 0
+        self._reason = session.options.session_reason
+        self._leader = filelock.FileLock(session.store.path / "sync.lock", thread_local=False, mode=0o600)
+
+    async def lead(self) -> None:
+        """Become the process that syncs this realm, then keep an eye on what the others commit."""
+        session = self.session
+        after, self._after = self._after, None
+        if after is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(after.ended.wait(), HANDOVER_SECONDS)
+        while True:
+            try:
+                self._leader.acquire(timeout=0)
+                break
+            except filelock.Timeout:
+                session.store.refresh()
+                session.waits.settle_as_follower()
+                await asyncio.sleep(ELECTION_SECONDS)
+        session.store.refresh()
+        shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
+        await self._check_token()
+        self._bind()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            # While something is integrated or written the store is locked, and the loop must not wait for it.
+            if not session.commit_lock.acquire(blocking=False):
+                continue
+            try:
+                version = session.store.snapshot.version
+                is_newer = session.store.refresh().version != version
+            finally:
+                session.commit_lock.release()
+            if is_newer:
+                self.look()
+
+    async def _check_token(self) -> None:
+        """Refresh an access token that has ended, also where the user's connection is still open."""
+        session = self.session
+        try:
+            await session.app.access_token(session.options.user_id)
+        except AuthError:
+            raise
+        except RealmError as fault:
+            session.last_error = fault  # the connection tries again, with the old token if need be
+
+    def _bind(self) -> None:
+        session = self.session
+        store, options = session.store, session.options
+        connection = session.app.sync.connection(session)
+        file = store.file
+        start = SessionStart(
+            latest_version=store.snapshot.version,
+            file_ident=file.ident if file else 0,
+            salt=file.salt if file else 0,
+            progress=to_session(store.progress),
+            queries=session.subscriptions.queries() if options.flexible else (),
+            partition=options.partition,
+            schema_version=options.schema_version,
+            session_reason=self._reason,
+            may_upload=options.may_upload,
+        )
+        self._told_query = max((q.version for q in start.queries), default=0)
+        self.connection = connection
+        self.machine = machine = connection.machine.add_session(start, PendingList(store.pending), time.monotonic())
+        self._number = machine.number
+        connection.sessions[machine.number] = session
+        session.waits.renumber(machine.request_mark)
+        if connection.machine.is_connected and session.transfer.phase != "done":
+            session.transfer = session.transfer.after(phase="download")
+        connection.pump()
+
+    def look(self) -> None:
+        """Tell the machine of local commits and new subscription sets."""
+        session, machine, connection = self.session, self.machine, self.connection
+        if machine is None or connection is None or machine.is_ended:
+            return
+        if session.options.flexible and session.subscriptions.latest.version > self._told_query:
+            for found in session.subscriptions.queries():
+                if found.version > self._told_query:
+                    self._told_query = found.version
+                    machine.new_query_set(found)
+        machine.local_changes(session.store.snapshot.version)
+        connection.pump()
+
+    def pump(self) -> None:
+        """Carry out what the machine wants after a call into it."""
+        if self.connection is not None:
+            self.connection.pump()
+
+    def unbind(self) -> None:
+        """Have the machine say goodbye."""
+        if self.machine is not None:
+            self.machine.unbind(time.monotonic())
+            self.pump()
+
+    def resume(self) -> None:
+        """Bind a suspended machine again."""
+        if self.machine is not None:
+            self.machine.resume(time.monotonic())
+            self.pump()
+
+    def reconnect(self) -> None:
+        """Skip the back-off."""
+        if self.connection is not None:
+            self.connection.machine.reconnect(time.monotonic())
+            self.connection.pump()
+
+    def forget(self) -> None:
+        """Let go of the machine."""
+        connection, self.machine = self.connection, None
+        if connection is not None:
+            connection.sessions.pop(self._number, None)
+
+    def release(self) -> None:
+        """Let another process lead."""
+        if self._leader.is_locked:
+            self._leader.release(force=True)
+
+    def detach(self) -> None:
+        """Let go of the machine for a client reset; see :meth:`SyncSession.detach`."""
+        self.is_resetting = True
+        machine, connection = self.machine, self.connection
+        self.forget()
+        if machine is not None and connection is not None:
+            if not machine.is_ended:
+                machine.unbind(time.monotonic())
+            connection.pump()
+
+    def rebind(self) -> None:
+        """Bind again after a client reset, with the fresh copy's number."""
+        self._reason = 1
+        self._bind()

@@ -1,0 +1,134 @@
+"""What an error of a session or its connection leads to: try again, refresh, reset, stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from realmframe.client.loop import sync_loop
+from realmframe.client.reset import ClientReset
+from realmframe.errors import AuthError, ClientResetError, NetworkError, RealmError, SyncError
+from realmframe.session import events as ev
+from realmframe.wire import Action
+
+if TYPE_CHECKING:
+    from realmframe.client.sync import SyncSession
+
+
+class FollowUps:
+    """Acts on the errors of one session; everything here runs in the sync thread.
+
+    Parameters
+    ----------
+    session : SyncSession
+    """
+
+    def __init__(self, session: SyncSession) -> None:
+        self.session = session
+        self._reset_task: asyncio.Task[None] | None = None
+
+    def act(self, event: ev.SessionError) -> None:
+        """Do what an error asks for."""
+        self._FOLLOW_UPS.get(event.follow_up, FollowUps._stopped)(self, event)
+
+    async def cancel_reset(self) -> None:
+        """End a client reset that is under way, unless it is the one that asks."""
+        task = self._reset_task
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _retried(self, event: ev.SessionError) -> None:
+        session = self.session
+        error = _sync_error(event)
+        session.last_error = error
+        if event.is_reported:
+            session.report(error)
+        session.cancel_waits_later(error)
+
+    def _stopped(self, event: ev.SessionError) -> None:
+        session = self.session
+        error = _sync_error(event)
+        if event.is_reported:
+            session.fail(error)
+        else:
+            session.last_error = error
+
+    def _logged_out(self, event: ev.SessionError) -> None:
+        session = self.session
+        session.fail(_sync_error(event))
+        session.app.expel(session.options.user_id)
+
+    def _delete_file(self, event: ev.SessionError) -> None:
+        session = self.session
+        session.store.set_extra(file_action={"action": "delete"})
+        session.fail(_sync_error(event))
+
+    def _reset(self, event: ev.SessionError) -> None:
+        self.begin_reset(event.message or event.error, event.code, event.action, event.log_url)
+
+    def begin_reset(self, message: str, code: int, action: str, log_url: str = "") -> None:
+        """Begin a client reset, unless one is under way."""
+        session = self.session
+        text = f"The server asks for a client reset: {message}"
+        error = ClientResetError(text, code=code, action=action, is_fatal=True, log_url=log_url)
+        if self._reset_task is None or self._reset_task.done():
+            work = session.guarded(ClientReset(session, error).run())
+            self._reset_task = sync_loop().spawn(work, f"realmframe-reset-{session.store.path.name}")
+
+    def _refresh_user(self, _event: ev.SessionError) -> None:
+        sync_loop().spawn(self.session.guarded(self._refresh_and_resume(ask_location=False)), "realmframe-refresh")
+
+    def _refresh_location(self, _event: ev.SessionError) -> None:
+        sync_loop().spawn(self.session.guarded(self._refresh_and_resume(ask_location=True)), "realmframe-refresh")
+
+    async def _refresh_and_resume(self, *, ask_location: bool) -> None:
+        session = self.session
+        user = session.app.metadata.get(session.options.user_id)
+        try:
+            if ask_location:
+                await session.app.services.location(refresh=True)
+            await session.app.access_token(session.options.user_id, stale=user.access_token if user else None)
+        except NetworkError as fault:
+            session.last_error = fault
+        session.binding.resume()
+
+    def connection_failed(self, event: ev.ConnectionFailed, cause: RealmError | None) -> None:
+        """*loop* Hear that the connection could not be opened, or ended."""
+        session = self.session
+        error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
+        session.last_error = error
+        if event.follow_up is ev.FollowUp.CLIENT_RESET:
+            self.begin_reset(event.message, event.code, Action.CLIENT_RESET)
+        elif event.is_fatal:
+            session.fail(error)
+        else:
+            if event.is_reported:
+                session.report(error)
+            session.cancel_waits_later(error)
+
+    def protocol_failed(self, error: RealmError) -> None:
+        """*loop* Hear that the server broke the protocol."""
+        session = self.session
+        session.last_error = error
+        session.report(error)
+        session.cancel_waits_later(error)
+
+    #: What each follow-up of an error leads to; what is missing stops the session.
+    _FOLLOW_UPS: ClassVar[dict[ev.FollowUp, Callable[[FollowUps, ev.SessionError], None]]] = {
+        ev.FollowUp.NOTHING: _retried,
+        ev.FollowUp.RETRY: _retried,
+        ev.FollowUp.STOP: _stopped,
+        ev.FollowUp.DELETE_FILE: _delete_file,
+        ev.FollowUp.CLIENT_RESET: _reset,
+        ev.FollowUp.CLIENT_RESET_NO_RECOVERY: _reset,
+        ev.FollowUp.LOG_OUT: _logged_out,
+        ev.FollowUp.REFRESH_USER: _refresh_user,
+        ev.FollowUp.REFRESH_LOCATION: _refresh_location,
+    }
+
+
+def _sync_error(event: ev.SessionError) -> SyncError | AuthError:
+    message = f"The server ended the session: {event.message or event.error} ({event.error}, code {event.code})."
+    return SyncError(message, code=event.code, action=event.action, is_fatal=event.is_fatal, log_url=event.log_url)

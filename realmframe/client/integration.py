@@ -1,0 +1,105 @@
+"""What was downloaded goes into the store: one commit at a time, in a worker thread, so that the loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from realmframe.client.mismatch import explain_bad_changes
+from realmframe.client.pause import collection_paused
+from realmframe.errors import RealmError, StorageError
+from realmframe.session import events as ev
+from realmframe.session.client_session import ClientSession
+from realmframe.session.progress import Progress
+from realmframe.store import Entry
+from realmframe.store import Progress as StoredProgress
+
+if TYPE_CHECKING:
+    from realmframe.client.sync import SyncSession
+
+
+class Integration:
+    """The queue of one session's downloads.
+
+    Parameters
+    ----------
+    session : SyncSession
+    """
+
+    def __init__(self, session: SyncSession) -> None:
+        self.session = session
+        self._work: asyncio.Queue[ev.BootstrapBatch | ev.DownloadReceived] = asyncio.Queue()
+
+    def put(self, event: ev.BootstrapBatch | ev.DownloadReceived) -> None:
+        """*loop* Queue a download."""
+        self._work.put_nowait(event)
+
+    def renew(self) -> None:
+        """*loop* Begin an empty queue for a new binding; whoever waits at the old one is being cancelled."""
+        self._work = asyncio.Queue()
+
+    def clear(self) -> None:
+        """*loop* Forget what waits."""
+        while not self._work.empty():
+            self._work.get_nowait()
+
+    async def run(self) -> None:
+        """Commit what was downloaded, one at a time, in a worker thread."""
+        session = self.session
+        while True:
+            event = await self._work.get()
+            machine = session.binding.machine
+            bootstrap = isinstance(event, ev.BootstrapBatch)
+            entries = event.bootstrap if isinstance(event, ev.BootstrapBatch) else event.entries
+            query_version = event.query_version if bootstrap else None
+            # Shielded: a commit that has begun is told to the machine even when the session ends meanwhile.
+            work = asyncio.ensure_future(
+                asyncio.to_thread(self._commit, machine, entries, event.progress, query_version)
+            )
+            try:
+                version = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait({work})
+                raise
+            except RealmError as fault:
+                if machine is not None and not isinstance(fault, StorageError):
+                    machine.integration_failed(fault.message)
+                    session.binding.pump()
+                raise explain_bad_changes(fault, entries, session.store.snapshot.schema) from fault
+            if machine is not None and session.binding.machine is machine:
+                machine.integrated(version, event.progress)
+                session.binding.pump()
+            if session.caught_up:
+                session.caught_up_at = time.time()
+            session.waits.settle()
+            session.notify()
+
+    def _commit(
+        self, machine: ClientSession | None, entries: tuple[Any, ...], progress: Progress, query_version: int | None
+    ) -> int:
+        """Integrate into the store; give the realm's newest version."""
+        session = self.session
+        found = [
+            Entry(
+                server_version=e.server_version,
+                client_version=e.client_version,
+                timestamp=e.timestamp,
+                file_ident=e.file_ident,
+                changeset=e.changeset,
+            )
+            for e in entries
+        ]
+        with session.commit_lock, collection_paused():
+            if machine is not None and machine is not session.binding.machine and session.binding.is_resetting:
+                return session.store.snapshot.version  # what the server said before it asked for a reset
+            return session.store.integrate(found, _to_store(progress), query_version=query_version).version
+
+
+def to_session(progress: StoredProgress) -> Progress:
+    """Give the store's progress in the session's form."""
+    return Progress(*(getattr(progress, name) for name in Progress.__slots__))
+
+
+def _to_store(progress: Progress) -> StoredProgress:
+    return StoredProgress(**{name: getattr(progress, name) for name in Progress.__slots__})

@@ -1,0 +1,139 @@
+"""What a session's machine tells: into the store, to whoever waits, and to the app."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from realmframe.client.lost import lost_values
+from realmframe.client.subscriptions import DONE
+from realmframe.errors import CompensatingWriteError, QueryError, RealmError, SyncError
+from realmframe.session import events as ev
+from realmframe.session.subscriptions import State
+
+if TYPE_CHECKING:
+    from realmframe.client.sync import SyncSession
+
+log: Final = logging.getLogger("realmframe.client")
+
+
+class News:
+    """Acts on the events of one session's machine; everything here runs in the sync thread.
+
+    Parameters
+    ----------
+    session : SyncSession
+    """
+
+    def __init__(self, session: SyncSession) -> None:
+        self.session = session
+
+    def take(self, event: Any) -> None:
+        """*loop* Take one event of the machine."""
+        session = self.session
+        handler = self._HANDLERS.get(type(event))
+        if handler is None:
+            return
+        try:
+            handler(self, event)
+        except RealmError as fault:
+            session.fail(fault)
+        except Exception as fault:
+            log.exception("realm %s: the session failed", session.store.path.name)
+            session.fail(SyncError(f"The session of {session.store.path.name} failed: {fault!r}.", is_fatal=True))
+
+    def _on_ident(self, event: ev.IdentAssigned) -> None:
+        self.session.store.set_file(event.file_ident, event.salt)
+
+    def _on_batch(self, event: ev.BootstrapBatch) -> None:
+        self._count(event.entries, event.estimate)
+        if event.last:
+            self.session.integration.put(event)
+
+    def _on_download(self, event: ev.DownloadReceived) -> None:
+        self._count(event.entries, event.estimate)
+        self.session.integration.put(event)
+
+    def _count(self, entries: tuple[Any, ...], estimate: float) -> None:
+        session = self.session
+        now = session.transfer
+        session.transfer = now.after(
+            bytes=now.bytes + sum(len(e.changeset) for e in entries),
+            batches=now.batches + 1,
+            changesets=now.changesets + len(entries),
+            fraction=min(1.0, max(0.0, estimate)),
+        )
+        session.notify()
+
+    def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
+        session = self.session
+        session.settle_reset()
+        session.waits.settle()
+        session.notify()
+
+    def _on_mark(self, event: ev.MarkReached) -> None:
+        session = self.session
+        session.caught_up = True
+        session.caught_up_at = time.time()
+        session.last_error = None
+        session.settle_reset()
+        if session.transfer.phase != "done":
+            done = session.subscriptions.latest.state in DONE
+            session.transfer = session.transfer.after(
+                phase="done" if done else "subscriptions", fraction=1.0 if done else 0.0
+            )
+        session.waits.marked(event.request)
+        session.waits.settle()
+        session.notify()
+
+    def _on_query_state(self, event: ev.QueryStateChanged) -> None:
+        session = self.session
+        session.subscriptions.advance(event.version, State(event.state), event.message or None)
+        if State(event.state) is State.ERROR:
+            session.report(
+                QueryError(f"The server refused the subscriptions: {event.message or 'no reason given'}.", kind="other")
+            )
+        session.waits.settle()
+        session.notify()
+
+    def _on_compensating(self, event: ev.CompensatingWrites) -> None:
+        session = self.session
+        writes = [dict(w) for w in event.writes]
+        entries = []
+        for write in writes:
+            lost = lost_values(session.store, str(write.get("class")), write.get("primary_key"))
+            entries.append({**_jsonable(write), "values": lost, "when": time.time(), "kind": "compensating write"})
+        session.store.add_quarantine(*entries)
+        names = ", ".join(sorted({str(w.get("class")) for w in writes}))
+        session.report(
+            CompensatingWriteError(
+                f"The server reverted {len(writes)} write{'s' if len(writes) != 1 else ''} to {names}: {event.message}",
+                writes=writes,
+            )
+        )
+
+    def _on_round_trip(self, _event: ev.RoundTrip) -> None:
+        session = self.session
+        if session.caught_up:
+            session.caught_up_at = time.time()
+
+    def _on_error(self, event: ev.SessionError) -> None:
+        self.session.follow_ups.act(event)
+
+    _HANDLERS: ClassVar[dict[type, Callable[[News, Any], None]]] = {
+        ev.IdentAssigned: _on_ident,
+        ev.BootstrapBatch: _on_batch,
+        ev.DownloadReceived: _on_download,
+        ev.UploadAcknowledged: _on_acknowledged,
+        ev.MarkReached: _on_mark,
+        ev.QueryStateChanged: _on_query_state,
+        ev.CompensatingWrites: _on_compensating,
+        ev.SessionError: _on_error,
+        ev.RoundTrip: _on_round_trip,
+    }
+
+
+def _jsonable(write: dict[str, Any]) -> dict[str, Any]:
+    return {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in write.items()}
