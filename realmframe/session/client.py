@@ -82,6 +82,8 @@ class ClientConnection:
         self._retry_at: float | None = None
         self._blocked = False
         self._lost_at: float | None = None
+        #: The owner asked to reconnect while connected: unless a PONG comes, the next wait is skipped.
+        self._skips_wait = False
         self._linger_until: float | None = None
         self._ping_at: float | None = None
         self._ping: tuple[int, float] | None = None
@@ -150,6 +152,7 @@ class ClientConnection:
         """Skip the back-off; with a connection, ask for a sign of life at once."""
         self._blocked = False
         if self.is_connected:
+            self._skips_wait = True
             if self._ping is None:
                 self._ping_at = now
         else:
@@ -190,8 +193,12 @@ class ClientConnection:
 
     def _failed(self, event: ev.ConnectionFailed, reason: object, now: float) -> None:
         if event.follow_up in _RETRIED:
-            self._back_off.update(str(reason), delays_of(event.body, self.delays))
-            self._retry_at = now + self._back_off.next_delay(self.random)
+            if self._skips_wait:
+                self._back_off.reset()
+            else:
+                self._back_off.update(str(reason), delays_of(event.body, self.delays))
+                self._retry_at = now + self._back_off.next_delay(self.random)
+            self._skips_wait = False
         else:
             self._retry_at, self._blocked = None, True
         self.emit(event)
@@ -269,7 +276,7 @@ class ClientConnection:
         if self._ping is None or self._ping[0] != message.timestamp:
             raise RemoteProtocolError("The server sent a PONG that nobody asked for.")
         seconds = max(0.0, now - self._ping[1])
-        self._ping, self._rtt = None, round(seconds * 1000)
+        self._ping, self._rtt, self._skips_wait = None, round(seconds * 1000), False
         period = self.timeouts.ping_keep_alive_period
         self._ping_at = now + period - self.random.uniform(0.0, period * 0.1)
         self.emit(ev.RoundTrip(seconds))

@@ -98,7 +98,9 @@ class _Session:
     upload_client: int = 0
     download_client: int = 0
     query_version: int = -1
-    received_client: int = 0
+    #: Client version up to which everything was received, and the server version integrated there.
+    upload_cursor: tuple[int, int] = (0, 0)
+    locked_version: int = 0
     opened: set[int] = field(default_factory=set)
 
 
@@ -157,7 +159,8 @@ class ServerConnection:
     def _note(self, session: _Session, message: Any) -> None:
         if isinstance(message, Bind):
             session.need_ident = message.need_ident
-            session.download_version = session.latest_version = session.received_client = 0
+            session.download_version = session.latest_version = session.locked_version = 0
+            session.upload_cursor = (0, 0)
             session.upload_client = session.download_client = 0
             session.query_version = -1
         elif isinstance(message, ClientIdent):
@@ -176,16 +179,20 @@ class ServerConnection:
             self._check_upload(session, message)
 
     def _check_upload(self, session: _Session, message: Upload) -> None:
-        last = session.received_client
+        """Check that the client's place in its own history only moves forward, as the real server does."""
+        cursor = session.upload_cursor
         for entry in message.entries:
-            if entry.client_version <= last:
+            if entry.client_version <= cursor[0]:
                 raise RemoteProtocolError("The client uploaded changesets out of order.")
-            if entry.server_version > session.download_version:
-                raise RemoteProtocolError("The client uploaded a changeset based on a version that it does not have.")
-            last = entry.client_version
-        if message.entries and message.progress_client_version < last:
+            cursor = _follow(cursor, (entry.client_version, entry.server_version), session.download_version)
+        progress = message.progress_client_version, message.progress_server_version
+        if progress[0] < cursor[0]:
             raise RemoteProtocolError("The client's upload progress is behind what it uploaded.")
-        session.received_client = last
+        locked = message.locked_server_version
+        if not session.locked_version <= locked <= session.download_version:
+            raise RemoteProtocolError(f"The client's locked server version {locked} goes down, or was never sent.")
+        session.upload_cursor = _follow(cursor, progress, session.download_version)
+        session.locked_version = locked
 
     # ------------------------------------------------------------------ sending
 
@@ -304,6 +311,29 @@ class ServerConnection:
         out = list(self._out)
         self._out.clear()
         return out
+
+
+def _follow(before: tuple[int, int], after: tuple[int, int], known: int) -> tuple[int, int]:
+    """Check one place in a client's history against the one before it.
+
+    Parameters
+    ----------
+    before, after : tuple of int
+        Client version, and the server version that the client had integrated there.
+    known : int
+        The server version that the client was sent.
+
+    Raises
+    ------
+    RemoteProtocolError
+    """
+    if after[1] > known:
+        raise RemoteProtocolError("The client uploaded a changeset based on a version that it does not have.")
+    if after[0] < before[0] or after[1] < before[1]:
+        raise RemoteProtocolError(f"The client's upload progress goes down, from {before} to {after}.")
+    if after[1] != before[1] and after[0] == before[0]:
+        raise RemoteProtocolError(f"The client says two things of its version {after[0]}: {before[1]} and {after[1]}.")
+    return after
 
 
 def acknowledge(number: int, last: Download, entries: Sequence[DownloadEntry] = ()) -> Download:

@@ -120,7 +120,7 @@ class Replay:
         version = session.rules.version
         entries = tuple(type(e)(e.client_version, version, e.timestamp, e.file_ident, e.changeset) for e in m.entries)
         session.rules.has_written = max(session.rules.has_written, m.progress_client_version)
-        wire.send(Upload(m.session, m.progress_client_version, version, m.locked_server_version, entries))
+        wire.send(Upload(m.session, m.progress_client_version, version, version, entries))
         if entries:
             last = entries[-1].client_version
             wire.until(lambda: session.rules.upload >= last)
