@@ -78,6 +78,7 @@ class Binding:
                 await asyncio.sleep(ELECTION_SECONDS)
         session.store.refresh()
         shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
+        session.patience.trouble()  # there is no connection yet
         await self._check_token()
         self._bind()
         while True:
@@ -125,6 +126,8 @@ class Binding:
         self._number = machine.number
         connection.sessions[machine.number] = session
         session.waits.renumber(machine.request_mark)
+        if connection.machine.is_connected:
+            session.patience.connected()
         if connection.machine.is_connected and session.transfer.phase != "done":
             session.transfer = session.transfer.after(phase="download")
         connection.pump()

@@ -45,7 +45,7 @@ class FollowUps:
         session.last_error = error
         if event.is_reported:
             session.report(error)
-        session.cancel_waits_later(error)
+        session.patience.trouble()
 
     def _stopped(self, event: ev.SessionError) -> None:
         session = self.session
@@ -106,14 +106,14 @@ class FollowUps:
         else:
             if event.is_reported:
                 session.report(error)
-            session.cancel_waits_later(error)
+            session.patience.trouble()
 
     def protocol_failed(self, error: RealmError) -> None:
         """*loop* Hear that the server broke the protocol."""
         session = self.session
         session.last_error = error
         session.report(error)
-        session.cancel_waits_later(error)
+        session.patience.trouble()
 
     #: What each follow-up of an error leads to; what is missing stops the session.
     _FOLLOW_UPS: ClassVar[dict[ev.FollowUp, Callable[[FollowUps, ev.SessionError], None]]] = {

@@ -12,7 +12,7 @@ from realmframe.errors import RealmError, StorageError
 from realmframe.session import events as ev
 from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import Progress
-from realmframe.store import Entry
+from realmframe.store import Commit, Entry
 from realmframe.store import Progress as StoredProgress
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ class Integration:
     def __init__(self, session: SyncSession) -> None:
         self.session = session
         self._work: asyncio.Queue[ev.BootstrapBatch | ev.DownloadReceived] = asyncio.Queue()
+        self._is_committing = False
+        self._objects = 0
+        session.store.listen(self._on_commit)
+
+    def _on_commit(self, news: Commit) -> None:
+        """Count the objects that a download touched; nobody else commits in this process meanwhile."""
+        if self._is_committing and news.applied is not None:
+            for touched in news.applied.touched.values():
+                self._objects += len(touched.inserted) + len(touched.modified) + len(touched.deleted)
 
     def put(self, event: ev.BootstrapBatch | ev.DownloadReceived) -> None:
         """*loop* Queue a download."""
@@ -72,6 +81,7 @@ class Integration:
                 session.binding.pump()
             if session.caught_up:
                 session.caught_up_at = time.time()
+            session.transfer = session.transfer.after(objects=self._objects)
             session.waits.settle()
             session.notify()
 
@@ -93,7 +103,11 @@ class Integration:
         with session.commit_lock, collection_paused():
             if machine is not None and machine is not session.binding.machine and session.binding.is_resetting:
                 return session.store.snapshot.version  # what the server said before it asked for a reset
-            return session.store.integrate(found, _to_store(progress), query_version=query_version).version
+            self._is_committing = True
+            try:
+                return session.store.integrate(found, _to_store(progress), query_version=query_version).version
+            finally:
+                self._is_committing = False
 
 
 def to_session(progress: StoredProgress) -> Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from realmframe.client.lost import lost_values
@@ -48,27 +49,42 @@ class News:
         self.session.store.set_file(event.file_ident, event.salt)
 
     def _on_batch(self, event: ev.BootstrapBatch) -> None:
+        session = self.session
+        if event.query_version != session.bootstrap_version:
+            # Another subscription set's data: what has come of it begins anew.
+            session.bootstrap_version = event.query_version
+            phase = "download" if session.transfer.phase == "done" else session.transfer.phase
+            session.transfer = replace(session.transfer, phase=phase, fraction=0.0)
         self._count(event.entries, event.estimate)
         if event.last:
-            self.session.integration.put(event)
+            session.integration.put(event)
 
     def _on_download(self, event: ev.DownloadReceived) -> None:
-        self._count(event.entries, event.estimate)
+        self._count(event.entries, event.estimate, event.downloadable_bytes)
         self.session.integration.put(event)
 
-    def _count(self, entries: tuple[Any, ...], estimate: float) -> None:
+    def _count(self, entries: tuple[Any, ...], estimate: float, still: int = 0) -> None:
+        """Note what has come; of partition-based sync `still` is what is to come in bytes."""
         session = self.session
         now = session.transfer
+        size = now.bytes + sum(len(e.changeset) for e in entries)
+        fraction = min(1.0, max(0.0, estimate))
+        if not session.options.flexible and still:
+            fraction = size / (size + still)
+        total = size + still if still or fraction == 0.0 else max(size, round(size / fraction))
         session.transfer = now.after(
-            bytes=now.bytes + sum(len(e.changeset) for e in entries),
+            bytes=size,
             batches=now.batches + 1,
             changesets=now.changesets + len(entries),
-            fraction=min(1.0, max(0.0, estimate)),
+            fraction=fraction,
+            transferable=total,
         )
+        session.patience.calm()
         session.notify()
 
     def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
         session = self.session
+        session.patience.calm()
         session.settle_reset()
         session.waits.settle()
         session.notify()
@@ -78,6 +94,7 @@ class News:
         session.caught_up = True
         session.caught_up_at = time.time()
         session.last_error = None
+        session.patience.calm()
         session.settle_reset()
         if session.transfer.phase != "done":
             done = session.subscriptions.latest.state in DONE

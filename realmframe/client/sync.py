@@ -16,12 +16,16 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.binding import Binding
+from realmframe.client.blocking import block_on, wait_in_loop
 from realmframe.client.callbacks import deliver
 from realmframe.client.follow_ups import FollowUps
 from realmframe.client.integration import Integration
+from realmframe.client.keywords import snake
 from realmframe.client.loop import sync_loop
 from realmframe.client.news import News
+from realmframe.client.observers import CONNECTION, STATE, Observers, in_sdk_form
 from realmframe.client.options import SessionOptions
+from realmframe.client.patience import Patience
 from realmframe.client.progress import TransferProgress
 from realmframe.client.reset import ResetOutcome
 from realmframe.client.subscriptions import StoredSubscriptions
@@ -31,7 +35,6 @@ from realmframe.errors import (
     ClosedError,
     RealmError,
     SyncError,
-    UsageError,
     WaitTimeoutError,
 )
 from realmframe.session.subscriptions import State
@@ -41,9 +44,6 @@ if TYPE_CHECKING:
     from realmframe.client.app import App
 
 log: Final = logging.getLogger("realmframe.client")
-
-_DIRECTIONS: Final = ("download", "upload")
-_MODES: Final = ("report_indefinitely", "for_currently_outstanding_work")
 
 
 class SyncSession:
@@ -90,8 +90,11 @@ class SyncSession:
         self.integration = Integration(self)
         self.news = News(self)
         self.follow_ups = FollowUps(self)
+        self.observers = Observers(self)
+        self.patience = Patience(self)
+        #: The subscription set whose bootstrap came last.
+        self.bootstrap_version = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._wake_posted = False
         app.sync.add(self)
@@ -163,15 +166,11 @@ class SyncSession:
             self._wake_posted = True
         sync_loop().post(self._look)
 
+    # ------------------------------------------------------------------ listening
+
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have a function called in the sync thread when a state or progress changes; return what stops that."""
-        self._listeners.append(callback)
-
-        def stop() -> None:
-            if callback in self._listeners:
-                self._listeners.remove(callback)
-
-        return stop
+        return self.observers.listen(callback)
 
     def progress(
         self,
@@ -185,42 +184,108 @@ class SyncSession:
         Parameters
         ----------
         callback : callable
-            ``f(progress)``; called at once, and in a thread of its own whenever something changes.
+            ``f(progress)`` of a :class:`TransferProgress`; called at once, and in a thread of its own whenever
+            something changes. ``bytes`` and ``objects`` never go down; ``estimate`` only when another subscription set
+            is being downloaded.
         direction : str
             ``"download"`` or ``"upload"``.
         mode : str
             ``"report_indefinitely"``, or ``"for_currently_outstanding_work"``, which ends by itself when what there was
-            to transfer is done.
+            to transfer is done; its last progress has the phase ``done`` and the estimate 1.
 
         Returns
         -------
         callable
             Ends it.
+
+        Raises
+        ------
+        UsageError
+            For another direction or mode.
         """
-        for name, value, allowed in (("direction", direction, _DIRECTIONS), ("mode", mode, _MODES)):
-            if value not in allowed:
-                raise UsageError(f"{name} cannot be {value!r}.", hint=f"It is one of {', '.join(allowed)}.")
-        seen: list[TransferProgress] = []
+        return self.observers.progress(callback, snake(direction), snake(mode))
 
-        def look() -> None:
-            now = self.transfer if direction == "download" else self.upload_progress()
-            if seen and seen[-1] == now:
-                return
-            seen[:] = [now]
-            deliver(callback, now)
-            if mode == _MODES[1] and now.phase == "done":
-                stop()
+    def add_progress_notification(
+        self, direction: str, mode: str, callback: Callable[..., object]
+    ) -> Callable[[], None]:
+        """Hear how transfers go, in the SDK's form.
 
-        stop = self.listen(look)
-        look()
+        Parameters
+        ----------
+        direction, mode : str
+            As in :meth:`progress`.
+        callback : callable
+            ``f(transferred, transferable)`` in bytes, or ``f(estimate)``: by the number of its arguments.
+
+        Returns
+        -------
+        callable
+            Ends it, as :meth:`remove_progress_notification` does.
+
+        Raises
+        ------
+        UsageError
+        """
+        stop = self.progress(in_sdk_form(callback), direction=direction, mode=mode)
+        self.observers.remember(callback, stop)
         return stop
 
-    def upload_progress(self) -> TransferProgress:
-        """Give how much still has to go up: ``bytes`` and ``changesets`` not acknowledged yet."""
-        waiting = self.store.pending()
-        size = sum(len(p.changeset) for p in waiting)
-        done = not waiting
-        return TransferProgress("done" if done else "upload", size, 0, len(waiting), 1.0 if done else 0.0)
+    def remove_progress_notification(self, callback: Callable[..., object]) -> None:
+        """End the progress notifications of a function."""
+        self.observers.remove(callback)
+
+    def add_connection_notification(self, callback: Callable[[str, str], object]) -> Callable[[], None]:
+        """Have ``callback(new, old)`` called, in a thread of its own, when :attr:`connection_state` changes.
+
+        Returns
+        -------
+        callable
+            Ends it, as :meth:`remove_connection_notification` does.
+        """
+        return self.observers.on_change(CONNECTION, callback)
+
+    def remove_connection_notification(self, callback: Callable[[str, str], object]) -> None:
+        """End the connection notifications of a function."""
+        self.observers.remove(callback)
+
+    def add_state_notification(self, callback: Callable[[str, str], object]) -> Callable[[], None]:
+        """Have ``callback(new, old)`` called, in a thread of its own, when :attr:`state` changes."""
+        return self.observers.on_change(STATE, callback)
+
+    def remove_state_notification(self, callback: Callable[[str, str], object]) -> None:
+        """End the state notifications of a function."""
+        self.observers.remove(callback)
+
+    # ------------------------------------------------------------------ waiting
+
+    def download_all_server_changes(self, timeout: float | None = None) -> None:
+        """Wait until everything that the server has now is here.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; for ever by default. 0 only looks: what is not known to be done already is late.
+
+        Raises
+        ------
+        WaitTimeoutError
+            When the time has passed; the download goes on.
+        RealmError
+            When the session failed, or was closed.
+        """
+        block_on(self, self.wait_download(), timeout, "The download")
+
+    def upload_all_local_changes(self, timeout: float | None = None) -> None:
+        """Wait until the server has everything written so far; as :meth:`download_all_server_changes`."""
+        block_on(self, self.wait_upload(), timeout, "The upload")
+
+    async def download_all_server_changes_async(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the blocking form
+        """Wait without blocking the caller's loop; as :meth:`download_all_server_changes`."""
+        await wait_in_loop(self, self.wait_download(), timeout, "The download")
+
+    async def upload_all_local_changes_async(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the blocking form
+        """Wait without blocking the caller's loop; as :meth:`upload_all_local_changes`."""
+        await wait_in_loop(self, self.wait_upload(), timeout, "The upload")
 
     async def wait_download(self) -> None:
         """*loop* Wait until everything that the server has now is here."""
@@ -280,6 +345,7 @@ class SyncSession:
     async def _stop(self) -> None:
         """End the binding; everything received so far is integrated first."""
         self._wanted = False
+        self.patience.calm()
         await self.follow_ups.cancel_reset()
         self.binding.unbind()
         # Tasks of a sync thread that has ended are over.
@@ -352,8 +418,13 @@ class SyncSession:
         """*loop* Hear that the connection's state changed."""
         if state != "connected":
             self.caught_up = False
-        elif self.transfer.phase != "done":
-            self.transfer = self.transfer.after(phase="download")
+            self.patience.trouble()
+        else:
+            self.patience.connected()
+            if self.transfer.phase != "done":
+                self.transfer = self.transfer.after(phase="download")
+        if self.state == "active":
+            self.observers.changed(CONNECTION, state)
         self.notify()
 
     def phase_changed(self, phase: str) -> None:
@@ -393,25 +464,11 @@ class SyncSession:
         try:
             self.binding.pump()
             self.waits.settle()
-            if self.last_error is not None:
-                self.cancel_waits_later(self.last_error)
+            self.patience.arm()
             await wait.future
         finally:
             self.waits.remove(wait)
 
-    def cancel_waits_later(self, error: RealmError) -> None:
-        """With cancel_waits_on_non_fatal_errors: end the waits with this error once the app's time-out has passed."""
-        if self.options.cancel_waits and len(self.waits):
-            self.waits.fail_later(
-                self.app.timeout,
-                error,
-                lambda: self.last_error is not None and not (self.is_connected and self.caught_up),
-            )
-
     def notify(self) -> None:
         """*loop* Have those look who listen."""
-        for callback in list(self._listeners):
-            try:
-                callback()
-            except Exception:
-                log.exception("realm %s: a listener failed", self.store.path.name)
+        self.observers.notify()

@@ -8,7 +8,8 @@ upload         no older local change is unacknowledged the session fails or clos
 subscriptions  the set is complete or superseded       so, or the server refuses the set
 ============== ======================================= ==============================
 
-With cancel_waits_on_non_fatal_errors a wait also ends with a non-fatal error, once the app's time-out has passed.
+With cancel_waits_on_non_fatal_errors a wait also ends with a non-fatal error, once the app's time-out has passed: see
+:mod:`.patience`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ class Wait:
         ``download``, ``upload`` or ``subscriptions``.
     target : int
         Number of a MARK (0: none asked for yet), a client version, or a query version.
+    begun : float
+        When, by the loop's clock.
     """
 
     kind: str
     target: int
     future: asyncio.Future[None]
+    begun: float
 
     def succeed(self) -> None:
         """End it well."""
@@ -67,12 +71,10 @@ class Waits:
         self._subscriptions = subscriptions
         self._found: list[Wait] = []
 
-    def __len__(self) -> int:
-        return len(self._found)
-
     def add(self, kind: str, target: int) -> Wait:
         """Begin to wait."""
-        wait = Wait(kind, target, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        wait = Wait(kind, target, loop.create_future(), loop.time())
         self._found.append(wait)
         return wait
 
@@ -123,18 +125,13 @@ class Waits:
                 if wait.kind == "download":
                     wait.succeed()
 
-    def fail(self, error: RealmError) -> None:
-        """End all waits with an error."""
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest wait that goes on began; None if there is none."""
+        return min((wait.begun for wait in self._found if not wait.future.done()), default=None)
+
+    def fail(self, error: RealmError, *, begun_before: float = float("inf")) -> None:
+        """End all waits that began before a time with an error; all by default."""
         for wait in self._found:
-            wait.fail(error)
-
-    def fail_later(self, seconds: float, error: RealmError, is_still_so: Callable[[], bool]) -> None:
-        """End what waits now with an error after some time, if it still holds then."""
-        waits = list(self._found)
-
-        def cancel() -> None:
-            if is_still_so():
-                for wait in waits:
-                    wait.fail(error)
-
-        asyncio.get_running_loop().call_later(seconds, cancel)
+            if wait.begun <= begun_before:
+                wait.fail(error)

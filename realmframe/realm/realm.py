@@ -6,7 +6,7 @@ import datetime as dt
 import os
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from realmframe.errors import (
     RealmError,
     StorageError,
     UsageError,
-    WaitTimeoutError,
 )
 from realmframe.frames import FrameStatus, LiveFrame, LiveFrames
 from realmframe.model import ClassKind, Schema
@@ -31,7 +30,7 @@ from realmframe.realm.configuration import Configuration
 from realmframe.realm.core import RealmCore, is_open
 from realmframe.realm.opening import Opening, open_async
 from realmframe.realm.prepare import prepare
-from realmframe.realm.subscriptions import SubscriptionSet, wait_hint
+from realmframe.realm.subscriptions import SubscriptionSet
 from realmframe.realm.transaction import Transaction
 from realmframe.store import RealmStore, Snapshot
 
@@ -331,32 +330,46 @@ class Realm:
     def upload_all_local_changes(self, timeout: float | None = None) -> None:
         """Wait until the server has everything written so far.
 
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; for ever by default. 0 only looks whether it is done.
+
         Raises
         ------
         WaitTimeoutError
-            When `timeout` seconds have passed; the upload goes on.
+            When the time has passed; the upload goes on.
+        RealmError
+            When the session failed, or was closed.
         """
-        session = self.need_session()
-        self._wait(session.wait_upload(), timeout, "The upload")
+        self.need_session().upload_all_local_changes(timeout)
 
     def download_all_server_changes(self, timeout: float | None = None) -> None:
         """Wait until everything that the server has now is here, and move the frames to it.
 
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; for ever by default.
+
         Raises
         ------
         WaitTimeoutError
-            When `timeout` seconds have passed; the download goes on.
+            When the time has passed; the download goes on.
+        RealmError
+            When the session failed, or was closed.
         """
-        session = self.need_session()
-        self._wait(session.wait_download(), timeout, "The download")
+        self.need_session().download_all_server_changes(timeout)
         self.refresh()
 
-    def _wait(self, work: Coroutine[Any, Any, T], timeout: float | None, what: str) -> T:
-        session = self.need_session()
-        try:
-            return sync_loop().call(work, timeout, what)
-        except WaitTimeoutError as late:
-            raise WaitTimeoutError(late.message, hint=wait_hint(session)) from session.last_error
+    async def upload_all_local_changes_async(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the blocking form
+        """Wait without blocking the caller's loop; as :meth:`upload_all_local_changes`."""
+        await self.need_session().upload_all_local_changes_async(timeout)
+
+    async def download_all_server_changes_async(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the blocking form
+        """Wait without blocking the caller's loop; as :meth:`download_all_server_changes`."""
+        await self.need_session().download_all_server_changes_async(timeout)
+        self.refresh()
 
     # ------------------------------------------------------------------ the past, and other engines
 

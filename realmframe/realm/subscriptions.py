@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from realmframe.client.loop import sync_loop
-from realmframe.errors import UsageError, WaitTimeoutError
+from realmframe.client.blocking import block_on, wait_in_loop
+from realmframe.errors import UsageError
 from realmframe.query import parse, subscription_text
 from realmframe.session.subscriptions import MutableSubscriptionSet as Changes
 from realmframe.session.subscriptions import State
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from realmframe.realm.realm import Realm
 
 EVERYTHING: Final = "TRUEPREDICATE"
+_WAIT: Final = "The synchronisation of the subscriptions"
 #: The SDK's words for the states that an app sees.
 _PUBLIC: Final[dict[State, str]] = {
     State.UNCOMMITTED: "pending",
@@ -258,16 +259,12 @@ class SubscriptionSet:
             When `timeout` seconds have passed; synchronisation goes on.
         """
         session = self._realm.need_session()
-        try:
-            sync_loop().call(session.wait_subscriptions(), timeout, "The synchronisation of the subscriptions")
-        except WaitTimeoutError as late:
-            raise WaitTimeoutError(late.message, hint=wait_hint(session)) from session.last_error
+        block_on(session, session.wait_subscriptions(), timeout, _WAIT)
 
-
-def wait_hint(session: Any) -> str:
-    """Say why a wait may have taken too long."""
-    why = f" Last: {session.last_error.message}" if session.last_error is not None else ""
-    return f"It goes on in the background ({session.connection_state}).{why}"
+    async def wait_for_synchronization_async(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as in the blocking form
+        """Wait without blocking the caller's loop; as :meth:`wait_for_synchronization`."""
+        session = self._realm.need_session()
+        await wait_in_loop(session, session.wait_subscriptions(), timeout, _WAIT)
 
 
 def canonical_query(realm: Realm, class_name: str, query: str = EVERYTHING, *args: Any) -> str:

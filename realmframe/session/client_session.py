@@ -154,6 +154,7 @@ class ClientSession:
         self._waiting: deque[_Waiting] = deque()
         self._received = start.progress
         self._cursor = (start.progress.upload_client_version, start.progress.upload_server_version)
+        self._told_locked = 0
         self._points: deque[tuple[int, int]] = deque([(start.latest_version, start.progress.download_server_version)])
         self._sent_query = -1
         self._bootstrap: list[DownloadEntry] = []
@@ -232,7 +233,8 @@ class ClientSession:
         if after.upload_client_version > self._cursor[0]:
             self._cursor = (after.upload_client_version, max(self._cursor[1], after.upload_server_version))
         self.local_changes(client_version)
-        self._points.append((client_version, after.download_server_version))
+        if client_version > self._points[-1][0]:  # else nothing but progress came, which makes no version
+            self._points.append((client_version, after.download_server_version))
         if after.upload_client_version > before.upload_client_version:
             self._emit(ev.UploadAcknowledged(self.number, after.upload_client_version))
         self._tell_compensating(done.newest_entry)
@@ -358,6 +360,7 @@ class ClientSession:
         self._do(Do.IDENT)
         p = self._received = self.integrated_progress
         self._cursor = (p.upload_client_version, p.upload_server_version)
+        self._told_locked = 0
         message = ClientIdent(
             self.number,
             self.file_ident,
@@ -397,16 +400,21 @@ class ClientSession:
     def _send_upload(self, before: QuerySet | None) -> Message | None:
         client, server = self._cursor
         upto = self.latest_version if before is None else min(before.snapshot_version, self.latest_version)
-        owes = before is None and server < self.integrated_progress.download_server_version
+        locked = self.integrated_progress.download_server_version
+        owes = before is None and max(server, self._told_locked) < locked
         if upto <= client and not owes:
             return None
         entries, last, newest = self._collect(client, upto)
         reached = max(client, upto if last is None else last)
-        server = max(server, newest, self._server_version_at(reached))
+        if entries and entries[-1].client_version == reached:
+            server = max(server, newest)
+        elif reached > client:
+            # Of a version that was named before, nothing new may be said: `locked` alone acknowledges then.
+            server = max(server, newest, self._server_version_at(reached))
         self._cursor = (reached, server)
         if not self._start.may_upload or not (entries or owes):
             return None
-        locked = self.integrated_progress.download_server_version
+        self._told_locked = locked
         return Upload(self.number, reached, server, locked, tuple(entries))
 
     def _collect(self, after: int, upto: int) -> tuple[list[UploadEntry], int | None, int]:

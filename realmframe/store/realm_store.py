@@ -367,10 +367,16 @@ class RealmStore:
         """What :meth:`set_extra` stored."""
         return dict(self._state.extra)
 
-    def pending(self) -> list[LocalChange]:
-        """List the local transactions that the server has not acknowledged, oldest first."""
+    def pending(self, after: int = 0) -> list[LocalChange]:
+        """List the local transactions that the server has not acknowledged, oldest first.
+
+        Parameters
+        ----------
+        after : int
+            Only those with a version above it.
+        """
         state = self._state
-        return list(state.pending.after(state.progress.upload_client_version))
+        return list(state.pending.after(max(after, state.progress.upload_client_version)))
 
     def refresh(self) -> Snapshot:
         """Catch up with what other processes committed; give the newest snapshot."""

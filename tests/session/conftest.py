@@ -159,7 +159,7 @@ class Pair:
         entries = event.bootstrap if isinstance(event, ev.BootstrapBatch) else event.entries
         self.realm.got += [e.changeset for e in entries if e.changeset]
         self.realm.progress = event.progress
-        self.realm.version += 1
+        self.realm.version += bool(entries)  # as the store: an acknowledgement alone makes no version
         self.session.integrated(self.realm.version, event.progress)
 
     def write(self, changeset: bytes) -> None:

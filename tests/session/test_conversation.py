@@ -377,4 +377,4 @@ def test_uploads_do_not_claim_what_came_later() -> None:
     first = uploads[0]
     assert first.entries[0].server_version == first.progress_server_version == 0
     assert first.locked_server_version == 1
-    assert uploads[-1].progress_server_version == pair.server.version
+    assert uploads[-1].locked_server_version == pair.server.version

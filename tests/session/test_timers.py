@@ -318,3 +318,25 @@ def test_the_server_checks_upload_progress(uploads: list[Upload], is_right: bool
     else:
         with pytest.raises(RemoteProtocolError):
             take()
+
+
+@pytest.mark.parametrize("dialect", [FLX, PBS])
+def test_a_version_is_never_said_to_hold_two_server_versions(dialect: Any) -> None:
+    """Progress without changes makes no local version; the client then tells it by its locked version alone."""
+    pair = Pair(dialect)
+    pair.write(b"first")
+    pair.settle()
+    for _ in range(3):
+        pair.server.log.append((2, b"its own"))  # the server moves on, with nothing in it for this client
+        assert pair.machine is not None
+        pair.download(1)
+        pair.down.extend(pair.machine.data_to_send())
+        pair.settle()
+        uploads = [m for m in pair.said if isinstance(m, Upload)]
+        assert uploads[-1].locked_server_version == pair.server.version
+    versions: dict[int, set[int]] = {}
+    for upload in (m for m in pair.said if isinstance(m, Upload)):
+        versions.setdefault(upload.progress_client_version, set()).add(upload.progress_server_version)
+        for entry in upload.entries:
+            versions.setdefault(entry.client_version, set()).add(entry.server_version)
+    assert all(len(v) == 1 for v in versions.values())
