@@ -163,7 +163,9 @@ class Binding:
             self.pump()
 
     def reconnect(self) -> None:
-        """Skip the back-off."""
+        """Skip the back-off, of the connection and of a session that waits to bind again."""
+        if self.machine is not None and self.machine.retry_at is not None:
+            self.machine.resume(time.monotonic())
         if self.connection is not None:
             self.connection.machine.reconnect(time.monotonic())
             self.connection.pump()

@@ -79,7 +79,8 @@ class Connection:
             random=random.Random(),
             timeouts=Timeouts(
                 connect=t.connect,
-                connection_linger=t.connection_linger,
+                # One for a single session is of no use to others, and closes with it.
+                connection_linger=t.connection_linger if app.multiplex_sessions else 0.0,
                 ping_keep_alive_period=t.ping_keep_alive_period,
                 pong_keep_alive_timeout=t.pong_keep_alive_timeout,
                 fast_reconnect_limit=t.fast_reconnect_limit,

@@ -20,7 +20,9 @@ class SyncClient:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._connections: dict[tuple[str, bool, int], Connection] = {}
+        self._shared: dict[tuple[str, bool], Connection] = {}
+        #: Without multiplexing: they go with their session.
+        self._own: weakref.WeakKeyDictionary[SyncSession, Connection] = weakref.WeakKeyDictionary()
         self._sessions: weakref.WeakSet[SyncSession] = weakref.WeakSet()
         self.keeper = TokenKeeper(app, self._is_syncing)
 
@@ -30,15 +32,17 @@ class SyncClient:
 
     def connection(self, session: SyncSession) -> Connection:
         """*loop* Give the connection that a session shares, or has for itself without multiplexing."""
-        options = session.options
-        self.keeper.watch(options.user_id)
-        key = (options.user_id, options.flexible, 0 if self._app.multiplex_sessions else id(session))
-        found = self._connections.get(key)
-        if found is None:
-            from realmframe.client.connection import Connection  # websockets are loaded with the first session
+        from realmframe.client.connection import Connection  # websockets are loaded with the first session
 
-            found = self._connections[key] = Connection(self._app, options.user_id, options.flexible)
-        return found
+        user, flexible = session.options.user_id, session.options.flexible
+        self.keeper.watch(user)
+        if self._app.multiplex_sessions:
+            if (user, flexible) not in self._shared:
+                self._shared[user, flexible] = Connection(self._app, user, flexible)
+            return self._shared[user, flexible]
+        if session not in self._own:
+            self._own[session] = Connection(self._app, user, flexible)
+        return self._own[session]
 
     def _is_syncing(self, user_id: str) -> bool:
         return any(s.options.user_id == user_id and s.state == "active" for s in list(self._sessions))

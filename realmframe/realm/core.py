@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import datetime as dt
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from realmframe.changes import Changeset
 from realmframe.client.options import SessionOptions
@@ -16,14 +19,21 @@ from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.reset import ResetOptions, carry_out_file_action
 from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.client.sync import SyncSession
-from realmframe.errors import AuthError, StorageError, UsageError, WrongUserError
+from realmframe.errors import AuthError, RealmError, StorageError, UsageError, WaitTimeoutError, WrongUserError
 from realmframe.model import ejson
 from realmframe.realm.configuration import ClientResetConfiguration, Configuration, SyncConfiguration
 from realmframe.realm.schema import check_schema
 from realmframe.realm.transaction import timestamp_now
 from realmframe.store import Commit, Owner, RealmStore, Snapshot, schema_changeset
 
+if TYPE_CHECKING:
+    from realmframe.realm.realm import Realm
+
 _CLOSING_SECONDS: Final = 60.0
+#: Seconds that closing waits at most for the last upload, with the stop policy after_upload; it goes on after that.
+_LAST_UPLOAD_SECONDS: Final = 2.0
+#: Seconds between two looks of a session that lingers.
+_LOOK_SECONDS: Final = 0.25
 _lock: Final = threading.Lock()
 _open: Final[dict[Path, RealmCore]] = {}
 
@@ -68,6 +78,8 @@ class RealmCore:
         self.path = place.path
         self.key = _key(place.path)
         self.users = 0
+        #: The realm objects that use it, for :meth:`Realm.shutdown`.
+        self.realms: weakref.WeakSet[Realm] = weakref.WeakSet()
         self.closed = threading.Event()
         #: Nobody uses it and its session is being ended; until its files are, it can be opened again.
         self.closing = self._files_closing = False
@@ -257,18 +269,65 @@ class RealmCore:
         abandon : bool
             Close in the background, without waiting for anything.
         """
+        if not abandon:
+            self._try_last_upload()
         with _lock:
             self.users -= 1
             if self.users > 0:
                 return
-            self.closing = True
-            self._ending_sessions += 1
+            lingers = not abandon and self._lingers()
+            if not lingers:
+                self._begin_closing()
             session = self.session
-        if abandon:
+        if lingers and self.stop_policy == "never":
+            return
+        if lingers or abandon:
+            work = self._linger if lingers else self._close
             name = f"realmframe-close-{self.path.name}"
-            threading.Thread(target=self._close, args=(session,), name=name, daemon=True).start()
+            threading.Thread(target=work, args=(session,), name=name, daemon=True).start()
         else:
             self._close(session)
+
+    # ------------------------------------------------------------------ stop policies
+
+    def _try_last_upload(self) -> None:
+        """With after_upload, give what is not uploaded yet a short time while somebody waits."""
+        session = self.session
+        if session is None or self.users != 1 or self.stop_policy != "after_upload" or not session.is_connected:
+            return
+        with contextlib.suppress(RealmError):
+            session.upload_all_local_changes(_LAST_UPLOAD_SECONDS)
+
+    def _lingers(self) -> bool:
+        """Tell whether the session goes on although nobody uses the realm any more."""
+        session = self.session
+        if session is None or session.state != "active" or self.stop_policy == "immediately":
+            return False
+        return self.stop_policy == "never" or (session.is_connected and bool(self.store.pending()))
+
+    def _linger(self, session: SyncSession) -> None:
+        """Upload until everything is at the server, the connection is gone, or somebody uses the realm again."""
+        while self.users == 0 and not self.closing and session.is_connected and session.state == "active":
+            try:
+                session.upload_all_local_changes(_LOOK_SECONDS)
+                break
+            except WaitTimeoutError:
+                continue
+            except (RealmError, concurrent.futures.CancelledError):  # or the sync thread has ended
+                break
+        self.end_lingering()
+
+    def end_lingering(self) -> None:
+        """End a session that goes on although nobody uses the realm; nothing happens if somebody does."""
+        with _lock:
+            if self.users > 0 or self.closing:
+                return
+            self._begin_closing()
+        self._close(self.session)
+
+    def _begin_closing(self) -> None:
+        self.closing = True
+        self._ending_sessions += 1
 
     def _close(self, session: SyncSession | None) -> None:
         """End a session, then the files, unless somebody has opened the realm again meanwhile."""
@@ -319,6 +378,22 @@ def _describe(owner: Owner | None) -> str:
 
 
 def is_open(path: Path) -> bool:
-    """Tell whether this process has a realm open."""
+    """Tell whether this process has a realm open, if only for a session that lingers."""
     with _lock:
         return _key(path) in _open
+
+
+def let_go(path: Path) -> None:
+    """End a session of a realm that nobody uses any more, and wait until its files are closed."""
+    with _lock:
+        core = _open.get(_key(path))
+    if core is not None:
+        core.end_lingering()
+        if core.users == 0:
+            core.closed.wait(_CLOSING_SECONDS)
+
+
+def open_cores() -> list[RealmCore]:
+    """List what this process has open, sessions that linger included."""
+    with _lock:
+        return list(_open.values())

@@ -7,18 +7,16 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from realmframe.client.loop import sync_loop
 from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.sync import SyncSession
 from realmframe.errors import (
     ClosedError,
     NoSubscriptionForWriteError,
     ReadOnlyError,
-    RealmError,
     StorageError,
     UsageError,
 )
@@ -27,7 +25,7 @@ from realmframe.model import ClassKind, Schema
 from realmframe.realm import history as past
 from realmframe.realm.changes import RealmChange, difference
 from realmframe.realm.configuration import Configuration
-from realmframe.realm.core import RealmCore, is_open
+from realmframe.realm.core import RealmCore, is_open, let_go, open_cores
 from realmframe.realm.opening import Opening, open_async
 from realmframe.realm.prepare import prepare
 from realmframe.realm.subscriptions import SubscriptionSet
@@ -55,6 +53,7 @@ class Realm:
         self._closed = False
         self._writing = threading.local()
         self._stops: list[Callable[[], None]] = []
+        core.realms.add(self)
 
     # ------------------------------------------------------------------ opening
 
@@ -123,6 +122,7 @@ class Realm:
         place = Configuration.of(configuration, **keywords).realm_path()
         path = place.path
         check_links(place)
+        let_go(path)
         if is_open(path):
             raise StorageError(f"The realm {path} is open.", path=str(path), hint="Close it first.")
         try:
@@ -131,6 +131,14 @@ class Realm:
             raise StorageError(
                 f"The realm {path} is open in another process.", path=str(path), hint="Close it there first."
             ) from fault
+
+    @staticmethod
+    def shutdown() -> None:
+        """Close every realm of this process and end every session, also those that the stop policy lets go on."""
+        for core in open_cores():
+            for realm in list(core.realms):
+                realm.close()
+            core.end_lingering()
 
     # ------------------------------------------------------------------ what it is
 
@@ -428,7 +436,13 @@ class Realm:
     # ------------------------------------------------------------------ the end
 
     def close(self) -> None:
-        """Close the realm; what was not uploaded yet is uploaded at the next open. Closing again does nothing."""
+        """Close the realm. Closing again does nothing.
+
+        What was not uploaded yet is on disk, and goes up at the next open at the latest. What the session does until
+        then its ``session_stop_policy`` says: ``"after_upload"`` waits up to two seconds for the upload, and goes on
+        with it in the background for as long as the server is connected; ``"immediately"`` ends at once; ``"never"``
+        syncs on until :meth:`shutdown`, :meth:`delete_files` or the end of the process.
+        """
         self._end(abandon=False)
 
     def abandon(self) -> None:
@@ -441,11 +455,6 @@ class Realm:
         self._closed = True
         for stop in list(self._stops):
             stop()
-        session = self.core.session
-        if session is not None and not abandon and self.core.stop_policy == "after_upload" and session.is_connected:
-            # A last try, short: whatever remains is on disk.
-            with suppress(RealmError):
-                sync_loop().call(session.wait_upload(), 2.0, "The last upload")
         self.core.release(abandon=abandon)
 
     def __enter__(self) -> Realm:

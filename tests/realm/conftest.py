@@ -193,6 +193,8 @@ class ScriptedServer:
     async def _answer(self, message: Any, send: Callable[[Any], Any], mine: dict[int, Peer]) -> None:
         if isinstance(message, wire.Ping):
             await send(wire.Pong(message.timestamp))
+        elif not isinstance(message, wire.Bind) and message.session not in mine:
+            return  # it was on its way when the session was failed
         elif isinstance(message, wire.Bind):
             if self.faults.bind_error is not None:
                 body = {
