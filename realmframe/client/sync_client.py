@@ -44,6 +44,10 @@ class SyncClient:
             self._own[session] = Connection(self._app, user, flexible)
         return self._own[session]
 
+    def connections(self) -> list[Connection]:
+        """List the connections there are, open or not."""
+        return [*self._shared.values(), *self._own.values()]
+
     def _is_syncing(self, user_id: str) -> bool:
         return any(s.options.user_id == user_id and s.state == "active" for s in list(self._sessions))
 
