@@ -97,7 +97,10 @@ class FollowUps:
     def connection_failed(self, event: ev.ConnectionFailed, cause: RealmError | None) -> None:
         """*loop* Hear that the connection could not be opened, or ended."""
         session = self.session
-        error = cause or NetworkError(event.message or f"The connection failed ({event.error}).")
+        text = event.message or f"The connection failed ({event.error})."
+        error: RealmError = cause or NetworkError(text)
+        if event.code and event.is_fatal:  # the server's own words, such as that the app syncs in the other mode
+            error = SyncError(f"{text} ({event.error}, code {event.code})", code=event.code, is_fatal=True)
         session.last_error = error
         if event.follow_up is ev.FollowUp.CLIENT_RESET:
             self.begin_reset(event.message, event.code, Action.CLIENT_RESET)

@@ -99,7 +99,7 @@ class RealmCore:
     def _make_session(
         self, sync: SyncConfiguration, configuration: Configuration, after: SyncSession | None = None
     ) -> SyncSession:
-        partition = None if sync.flexible else _partition_text(sync.partition_value)
+        partition = None if sync.flexible else _wire_partition(sync.partition_value)
         options = SessionOptions(
             user_id=sync.user.id,
             flexible=sync.flexible,
@@ -368,6 +368,13 @@ def _partition_text(value: object) -> str:
     import json
 
     return json.dumps(ejson.encode(value), separators=(",", ":"))
+
+
+def _wire_partition(value: object) -> str:
+    """Write a partition to the letter as the SDKs do: a server may take the text for a name."""
+    import json
+
+    return json.dumps(ejson.encode(value))
 
 
 def _describe(owner: Owner | None) -> str:

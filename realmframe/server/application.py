@@ -20,6 +20,7 @@ from realmframe.server.database import Database
 from realmframe.server.engine import Engine
 from realmframe.server.foreign import JwtProvider
 from realmframe.server.passwords import Confirm, PasswordPolicy, Reset, SendMail
+from realmframe.server.permissions import Permissions
 from realmframe.server.refusals import ApiError
 from realmframe.server.socket import SyncEndpoint
 from realmframe.server.tokens import ACCESS_SECONDS, Tokens
@@ -37,6 +38,7 @@ def create_app(
     reset: str | Reset = "mail",
     send_mail: SendMail | None = None,
     access_token_seconds: int = ACCESS_SECONDS,
+    permissions: Permissions | None = None,
 ) -> Starlette:
     """Make the server, an ASGI application.
 
@@ -64,6 +66,8 @@ def create_app(
         Sends a mail; without it, mails wait for ``realmframe admin users mails``.
     access_token_seconds : int
         Life of an access token.
+    permissions : Permissions, optional
+        Who may read and write which partitions and classes; everybody everything by default.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def create_app(
         jwt=JwtProvider(secret=jwt) if isinstance(jwt, str) else jwt,
         policy=policy,
     )
-    engine = Engine(opened, development=development, folder=folder if kept is None else None)
+    engine = Engine(opened, development=development, folder=folder if kept is None else None, permissions=permissions)
     accounts.on_end = engine.end_user
     api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
 

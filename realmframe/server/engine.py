@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from realmframe.errors import LocalProtocolError, RealmError, RemoteProtocolError
+from realmframe.errors import LocalProtocolError, ProtocolError, RealmError, RemoteProtocolError
 from realmframe.server import admin
 from realmframe.server import database as db
 from realmframe.server.history import History
+from realmframe.server.permissions import Permissions, partition_of
 from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered
 from realmframe.session.server import ServerConnection, ServerState
 from realmframe.store.lock import lock_file, try_lock
@@ -72,7 +73,8 @@ class Connection:
         self.flexible = dialect.flexible
         self.app, self.user, self._deliver = app, user, deliver
         self.sessions: dict[int, tuple[RealmSync, Session]] = {}
-        self.binding: dict[int, RealmSync] = {}
+        #: Realms of sessions that have not sent IDENT yet, and whether they may write.
+        self.binding: dict[int, tuple[RealmSync, bool]] = {}
         #: Bytes handed over and not yet written; the socket counts down.
         self.unsent = 0
         self._prepared = 0
@@ -137,9 +139,18 @@ class Engine:
     development : bool
     folder : Path, optional
         Where checkpoints lie.
+    permissions : Permissions, optional
     """
 
-    def __init__(self, database: db.Database, *, development: bool, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        database: db.Database,
+        *,
+        development: bool,
+        folder: Path | None = None,
+        permissions: Permissions | None = None,
+    ) -> None:
+        self.permissions = permissions or Permissions()
         self._database, self._development, self._folder = database, development, folder
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._realms: dict[tuple[str, str], RealmSync] = {}
@@ -307,7 +318,9 @@ class Engine:
         found = self._realms.get((app, name))
         if found is None:
             history = History(self._database, app, name, self._folder)
-            found = self._realms[app, name] = RealmSync(history, development=self._development)
+            found = self._realms[app, name] = RealmSync(
+                history, development=self._development, permissions=self.permissions
+            )
         return found
 
     # ------------------------------------------------------------------ messages
@@ -358,14 +371,26 @@ class Engine:
         old = connection.sessions.pop(number, None)
         if old is not None:
             old[0].remove(old[1])
-        name = _FLEXIBLE if connection.flexible else f"partition {message.body}"
+        name, partition = _FLEXIBLE, None
+        if not connection.flexible:
+            try:
+                partition, text = partition_of(str(message.body or ""))
+            except ProtocolError as error:
+                connection.send(failure(number, 204, error.message, Action.PROTOCOL_VIOLATION))
+                return
+            name = f"partition {text}"
         if len(name) > 1_024:
             connection.send(failure(number, 204, "The partition value is too long.", Action.PROTOCOL_VIOLATION))
             return
         if self._mode(connection.app, flexible=connection.flexible) != connection.flexible:
             self._refuse_mode(connection)
             return
-        realm = connection.binding[number] = self.realm(connection.app, name)
+        user, permissions = connection.user, self.permissions
+        if not connection.flexible and not permissions.may_read(user, partition):
+            connection.send(failure(number, 206, "The user may not read this partition.", Action.APPLICATION_BUG))
+            return
+        realm = self.realm(connection.app, name)
+        connection.binding[number] = realm, connection.flexible or permissions.may_write(user, partition)
         if message.need_ident:
             file = realm.history.new_file(connection.user)
             connection.machine.send_ident(number, file.ident, file.salt)
@@ -391,9 +416,10 @@ class Engine:
         self._close(connection, 1000)
 
     def _ident(self, connection: Connection, number: int, message: ClientIdent) -> None:
-        realm = connection.binding.pop(number, None)
-        if realm is None:
+        bound = connection.binding.pop(number, None)
+        if bound is None:
             return
+        realm, may_write = bound
         refused = self._refusal(connection, number, realm.history, message)
         if refused is not None:
             connection.send(refused)
@@ -401,7 +427,7 @@ class Engine:
         file = realm.history.files[message.file_ident]
         for other, session in [s for s in connection.sessions.values() if s[1].file is file]:
             other.remove(session)
-        session = Session(number, connection, file, flexible=connection.flexible)
+        session = Session(number, connection, file, flexible=connection.flexible, may_write=may_write)
         connection.sessions[number] = (realm, session)
         realm.identify(session, message)
         self._touched.add(realm)

@@ -22,6 +22,7 @@ from realmframe.model import ClassKind, Key
 from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, full_states, states_of
 from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, Integrated
 from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
+from realmframe.server.permissions import Permissions, classes_of, has_data, split
 from realmframe.server.repair import repair
 from realmframe.server.views import Share, View, erasures, share
 from realmframe.store import schema_changeset
@@ -89,10 +90,15 @@ class Session:
     outlet : Outlet
     file : ClientFile
     flexible : bool
+    may_write : bool
+        False for a partition that the user may only read.
     """
 
-    def __init__(self, number: int, outlet: Outlet, file: ClientFile, *, flexible: bool) -> None:
+    def __init__(
+        self, number: int, outlet: Outlet, file: ClientFile, *, flexible: bool, may_write: bool = True
+    ) -> None:
         self.number, self.outlet, self.file, self.flexible = number, outlet, file, flexible
+        self.may_write = may_write
         self.view = View({})
         self.query_version = 0
         self.outbox: deque[Changes | Bootstrap | Mark | JsonError | QueryErrorMessage] = deque()
@@ -218,10 +224,12 @@ class RealmSync:
     history : History
     development : bool
         Whether clients may add to the schema.
+    permissions : Permissions, optional
     """
 
-    def __init__(self, history: History, *, development: bool) -> None:
+    def __init__(self, history: History, *, development: bool, permissions: Permissions | None = None) -> None:
         self.history, self.development = history, development
+        self.permissions = permissions or Permissions()
         self.sessions: list[Session] = []
         self._views: dict[tuple[tuple[str, str], ...], View] = {}
 
@@ -260,7 +268,7 @@ class RealmSync:
             return
         session.query_version = message.query_version or 0
         try:
-            session.view = self.view(message.query or {})
+            session.view = self.view(self.permissions.readable(session.file.user, message.query or {}))
         except QueryError:
             session.view = View({})  # it was valid once; the schema has moved on
         if message.download_server_version == 0:
@@ -322,7 +330,7 @@ class RealmSync:
         if session.is_lagging:
             self.resume(session)
         try:
-            new = self.view(message.query)
+            new = self.view(self.permissions.readable(session.file.user, message.query))
         except QueryError as error:
             session.outbox.append(QueryErrorMessage(session.number, 226, message.version, f"Invalid query: {error}"))
             return
@@ -351,7 +359,18 @@ class RealmSync:
         for entry in message.entries:
             if 0 < entry.server_version < self.history.trimmed and entry.client_version > session.file.client_version:
                 return expired(session.number)
+            refused = None
             try:
+                if session.flexible and self.permissions.can_write_class is not None:
+                    entry, refused = self._allowed(session, entry)
+                elif not session.may_write and _writes(session, entry):
+                    return failure(
+                        session.number,
+                        230,
+                        "The user may not write to this partition; what was written is taken back.",
+                        Action.CLIENT_RESET_NO_RECOVERY,
+                        recovery_disabled=True,
+                    )
                 found = self._integrate(session, entry)
             except SchemaMismatchError as error:
                 return failure(session.number, 225, str(error), Action.APPLICATION_BUG)
@@ -364,8 +383,36 @@ class RealmSync:
                     self._correct(session, found)
                 if session.flexible:
                     self._compensate(session, found)
+                if refused is not None:
+                    self._take_back(session, found, refused)
         self.history.advance(session.file, message.progress_client_version, message.progress_server_version)
         return None
+
+    def _allowed(self, session: Session, entry: UploadEntry) -> tuple[UploadEntry, Changeset | None]:
+        """Take out of what a client wrote the objects of classes that its user may not write to."""
+        if entry.client_version <= session.file.client_version:
+            return entry, None
+        changeset = Changeset.decode(entry.changeset)
+        classes = classes_of(changeset)
+        forbidden = self.permissions.forbidden(session.file.user, classes)
+        if not forbidden:
+            return entry, None
+        rest, refused = split(changeset, [classes[name] for name in forbidden])
+        return replace(entry, changeset=rest.encode()), refused
+
+    def _take_back(self, session: Session, found: Integrated, refused: Changeset) -> None:
+        """Tell a client that a write was not allowed, and what the objects are here."""
+        snapshot, version = found.applied.snapshot, found.entry.version
+        unseen = {n: "FALSEPREDICATE" for n in classes_of(refused) if not session.view.sees(n)}
+        data = states_of(snapshot, refused, View(session.view.texts | unseen)).encode()
+        reason = "user does not have permission to write to this class"
+        named = {(i.table, i.pk): (i.table, i.pk, reason) for i in refused.instructions() if hasattr(i, "pk")}
+        self._warn(session, found, list(named.values()), version)
+        client = session.file.client_version
+        # An entry has to come, even an empty one: the client tells its app when this version is there.
+        made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+        session.queue(Changes(version, client, (made,), len(data)))
+        session.synthetic = version
 
     def _integrate(self, session: Session, entry: UploadEntry) -> Integrated | None:
         history, development = self.history, self.development
@@ -452,21 +499,30 @@ class RealmSync:
         if not parts:
             return
         undo = self.history.append_own(concat(parts), now(), compensates=session.file.ident)
+        self._warn(session, found, named, undo.entry.version)
+        self._fan_out(undo)
+
+    def _warn(self, session: Session, found: Integrated, named: list[tuple[str, Key, str]], version: int) -> None:
+        """Tell a client of writes that were reverted; it hears of them once it has a server version."""
         body = json_error_body(
             "Client attempted a write that is not allowed; it has been reverted",
             action=Action.WARNING,
             try_again=True,
             rejectedUpdates=rejected_updates(named[:1_000]),
             rejectedClientVersion=found.entry.client_version,
-            compensatingWriteServerVersion=undo.entry.version,
+            compensatingWriteServerVersion=version,
         )
         session.outbox.append(JsonError(session.number, 231, body))
-        self._fan_out(undo)
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
         if session in self.sessions:
             self.sessions.remove(session)
+
+
+def _writes(session: Session, entry: UploadEntry) -> bool:
+    """Tell whether an entry is new, and more than schema."""
+    return entry.client_version > session.file.client_version and has_data(Changeset.decode(entry.changeset))
 
 
 def now() -> int:
