@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from realmframe.changes import concat
 from realmframe.errors import UsageError
 from realmframe.frames import snapshot_frame
-from realmframe.realm.configuration import Configuration
-from realmframe.store import RealmStore, Snapshot, Table, objects_changeset, schema_changeset
+from realmframe.store import RealmStore, Snapshot, Table
 
 
 class PastRealm(Mapping[str, Any]):
@@ -124,43 +121,3 @@ def sql(snapshot: Snapshot, text: str) -> Any:
             return connection.execute(text).df()
         except duckdb.Error as fault:
             raise UsageError(f"The SQL cannot be run: {fault}") from fault
-
-
-def write_copy(snapshot: Snapshot, configuration: Configuration) -> None:
-    """Write what a snapshot holds as another realm, as its own local writes.
-
-    Raises
-    ------
-    UsageError
-        If there is a realm already.
-    NoSubscriptionForWriteError
-        If the copy syncs flexibly and its ``initial_subscriptions`` leave out a class that has objects: the server
-        would take them back. Nothing is left behind then.
-    """
-    from realmframe.realm.core import RealmCore
-    from realmframe.realm.opening import write_initial_subscriptions
-    from realmframe.realm.realm import Realm
-
-    path = configuration.realm_path().path
-    if RealmStore.exists(path):
-        raise UsageError(f"There is a realm at {path} already.", hint="Delete it first, or give another path.")
-    classes = {name: table for name, table in snapshot.tables.items() if len(table)}
-    core, _ = RealmCore.acquire(configuration)
-    copy = Realm(core, configuration)
-    try:
-        schema = schema_changeset(snapshot.schema, core.store.snapshot.schema)
-        if len(schema):
-            core.commit(schema)
-        copy.refresh()
-        # Before the objects: what is written before its subscription is outside of the server's view.
-        write_initial_subscriptions(core, copy)
-        for name in classes:
-            copy.check_writable(name)
-        objects = [objects_changeset(snapshot, n, np.arange(len(t), dtype=np.int64)) for n, t in classes.items()]
-        if objects:
-            core.commit(concat(objects))
-    except BaseException:
-        copy.close()
-        RealmStore.delete(path)
-        raise
-    copy.close()  # its session never began, so there is nothing to wait for

@@ -25,6 +25,7 @@ from realmframe.model import ClassKind, Schema
 from realmframe.realm import history as past
 from realmframe.realm.changes import RealmChange, difference
 from realmframe.realm.configuration import Configuration
+from realmframe.realm.copying import write_copy
 from realmframe.realm.core import RealmCore, is_open, let_go, open_cores
 from realmframe.realm.opening import Opening, open_async
 from realmframe.realm.prepare import prepare
@@ -413,25 +414,30 @@ class Realm:
         return past.sql(self._snapshot, text)
 
     def write_copy_to(self, configuration: Any = None, /, **keywords: Any) -> None:
-        """Write a copy of what is here as another realm, synced or local; everything in it counts as its own write.
+        """Write a copy of what is here as another realm, synced or local.
+
+        A copy that does not sync has everything. One that syncs with the same app and partition (or Flexible Sync) goes
+        on from where this realm is, as a file of whoever opens it first: ship it with an application, and nothing has
+        to be downloaded again. Any other copy that syncs holds the objects as its own writes, which it uploads.
 
         Parameters
         ----------
         configuration : path, Configuration or mapping
-            Where, and whether it syncs. It must not exist. For Flexible Sync its ``initial_subscriptions`` are written
-            first, and have to cover every class that has objects; what no query matches the server takes back.
+            Where, and whether it syncs. It must not exist. For Flexible Sync, where it uploads the objects, its
+            ``initial_subscriptions`` are written first, and have to cover every class that has objects; what no query
+            matches the server takes back.
 
         Raises
         ------
         UsageError
-            If there is a realm already.
+            If there is a realm already, or both sync and something was not uploaded yet.
         NoSubscriptionForWriteError
             If a class with objects has no subscription; nothing is left behind.
         """
         self.need_open()
         if isinstance(configuration, str | os.PathLike):
             configuration = {"path": configuration}
-        past.write_copy(self.core.store.refresh(), Configuration.of(configuration, **keywords))
+        write_copy(self.core, Configuration.of(configuration, **keywords))
 
     # ------------------------------------------------------------------ the end
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -197,7 +197,9 @@ class RealmStore:
                 with self._writing(catch_up=False):
                     self._reload()
                     self._clean()
-                    if owner is not None and self._state.owner is None and not self._state.snapshot.version:
+                    have = self._state.owner
+                    is_new = have is None and not self._state.snapshot.version
+                    if owner is not None and (is_new or have == replace(owner, user_id="")):
                         self._append(st.meta_record(self._state, owner=list(asdict(owner).values())))
             self._check_owner(owner)
         except BaseException:
@@ -711,19 +713,25 @@ class RealmStore:
                 segment.close()
         return state.snapshot, oldest
 
-    def copy_to(self, path: str | os.PathLike[str]) -> None:
+    def copy_to(self, path: str | os.PathLike[str], *, with_identity: bool = True) -> None:
         """Write the newest state, with all that belongs to it, as a realm at another path.
+
+        Parameters
+        ----------
+        with_identity : bool
+            False leaves out who the file is to the server: its number, its user and its own history, not how far it has
+            downloaded. It belongs to whichever user of the app opens it first; so it can be shipped to many.
 
         Raises
         ------
         UsageError
-            If there is one already.
+            If there is one already, or one without identity would lose what was not uploaded yet.
         """
         folder = Path(path)
         if self.exists(folder):
             raise UsageError(f"There is a realm at {folder} already.", hint="Delete it first, or give another path.")
         _check_foreign(folder)
-        state = self._state
+        state = self._state if with_identity else st.without_identity(self._state, self.path)
         form, blobs = st.state_to_extra(state)
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

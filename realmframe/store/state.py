@@ -10,10 +10,11 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from realmframe.changes import Changeset, concat
-from realmframe.errors import RemoteProtocolError
+from realmframe.errors import RemoteProtocolError, UsageError
 from realmframe.store.apply import Applied, apply
 from realmframe.store.journal import Kind, Record
 from realmframe.store.pending import Changes, LocalChange
@@ -23,7 +24,7 @@ from realmframe.store.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The app and user that a realm belongs to."""
+    """The app and user that a realm belongs to; without a user, to whoever of the app opens it first."""
 
     app_id: str
     user_id: str
@@ -259,6 +260,32 @@ def _advance_meta(state: State, changes: dict[str, Any]) -> State:
     if "extra" in changes:
         state = replace(state, extra={**state.extra, **changes["extra"]})
     return state
+
+
+def without_identity(state: State, path: Path) -> State:
+    """Leave out who a file is to the server.
+
+    Raises
+    ------
+    UsageError
+        If something was not uploaded yet: without the file's own history it would be lost.
+    """
+    waiting = len(state.pending.after(state.progress.upload_client_version))
+    if waiting:
+        raise UsageError(
+            f"The server has not got everything of the realm at {path} yet ({waiting} transactions).",
+            hint="A copy that syncs would lose them: call upload_all_local_changes() first.",
+        )
+    cursors = {"download_client_version": 0, "upload_client_version": 0, "upload_server_version": 0}
+    return replace(
+        state,
+        progress=replace(state.progress, **cursors),
+        file=None,
+        owner=None if state.owner is None else replace(state.owner, user_id=""),
+        pending=Changes(),
+        quarantine=(),
+        extra={},
+    )
 
 
 # ---------------------------------------------------------------------------------------------- checkpoints
