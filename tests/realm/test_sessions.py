@@ -12,7 +12,7 @@ import pytest
 import realmframe as rf
 from realmframe import wire
 from realmframe.realm.core import is_open
-from realmframe.testing import Server
+from realmframe.testing import FaultProxy, Server
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 Login = Callable[..., rf.User]
@@ -336,3 +336,22 @@ def test_fast_reconnect(login: Login, server: Any, limit: float) -> None:
         realm.upload_all_local_changes(10.0)
         first = next(k for k in kinds(server, since) if k in ("Mark", "Upload"))
         assert first == ("Mark" if limit == 0.0 else "Upload")
+
+
+def test_a_token_that_ended(tmp_path: Path) -> None:
+    """A websocket outlives the token it was opened with; the next one is opened with a new token."""
+    with Server(access_token_seconds=1) as server, FaultProxy(server) as line:
+        app = rf.App("dogs", base_url=line.url, base_file_path=tmp_path)
+        with open_dogs(app.log_in(rf.Credentials.anonymous())) as realm:
+            session = realm.sync_session
+            heard: list[str] = []
+            session.add_connection_notification(lambda new, _old: heard.append(new))
+            time.sleep(1.5)
+            write(realm, 1)
+            realm.upload_all_local_changes(10.0)
+            assert heard == []
+            line.cut()
+            write(realm, 2)
+            assert until(lambda: heard[-1:] == ["connected"])
+            realm.upload_all_local_changes(10.0)
+            assert session.fatal_error is None
