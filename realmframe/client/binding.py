@@ -17,8 +17,9 @@ import filelock
 from realmframe.client.integration import to_session
 from realmframe.client.reset import FRESH
 from realmframe.errors import AuthError, RealmError
-from realmframe.session.client_session import ClientSession, SessionStart
+from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import PendingList
+from realmframe.session.start import SessionStart
 
 if TYPE_CHECKING:
     from realmframe.client.connection import Connection

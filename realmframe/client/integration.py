@@ -32,7 +32,7 @@ class Integration:
         self._work: asyncio.Queue[ev.BootstrapBatch | ev.DownloadReceived] = asyncio.Queue()
         self._is_committing = False
         self._objects = 0
-        session.store.listen(self._on_commit)
+        self.close = session.store.listen(self._on_commit)
 
     def _on_commit(self, news: Commit) -> None:
         """Count the objects that a download touched; nobody else commits in this process meanwhile."""

@@ -40,7 +40,7 @@ class Observers:
         self._listeners: list[Callable[[], None]] = []
         self._changes: list[tuple[str, Callable[[str, str], object]]] = []
         self._known = {STATE: "inactive", CONNECTION: "disconnected"}
-        #: What ends a function that an app gave, in order.
+        #: Functions that an app gave, and what ends each.
         self._stops: list[tuple[Callable[..., object], Stop]] = []
 
     # ------------------------------------------------------------------ any thread
@@ -64,8 +64,7 @@ class Observers:
             if found in self._changes:
                 self._changes.remove(found)
 
-        self.remember(callback, stop)
-        return stop
+        return self.remember(callback, stop)
 
     def progress(self, callback: Callable[[TransferProgress], object], direction: str, mode: str) -> Stop:
         """Have a function called with progress; see :meth:`SyncSession.progress`."""
@@ -87,8 +86,7 @@ class Observers:
             if is_outstanding and now.phase == "done":
                 stop()
 
-        stop = self.listen(look)
-        self.remember(callback, stop)
+        stop = self.remember(callback, self.listen(look))
         look()
         return stop
 
@@ -114,13 +112,20 @@ class Observers:
 
     def remove(self, callback: Callable[..., object]) -> None:
         """End every notification of a function; nothing happens if there is none."""
-        for known, stop in [s for s in self._stops if s[0] == callback]:
+        for _, stop in [s for s in self._stops if s[0] == callback]:
             stop()
-            self._stops.remove((known, stop))
 
-    def remember(self, callback: Callable[..., object], stop: Stop) -> None:
-        """Know what ends the notifications of a function."""
-        self._stops.append((callback, stop))
+    def remember(self, callback: Callable[..., object], end: Stop) -> Stop:
+        """Know what ends the notifications of a function; give what ends this one, and forgets it."""
+
+        def stop() -> None:
+            end()
+            if found in self._stops:
+                self._stops.remove(found)
+
+        found = (callback, stop)
+        self._stops.append(found)
+        return stop
 
     # ------------------------------------------------------------------ loop
 

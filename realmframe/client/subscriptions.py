@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from realmframe.session.client_session import QuerySet
+from realmframe.session.start import QuerySet
 from realmframe.session.subscriptions import (
     MutableSubscriptionSet,
     State,

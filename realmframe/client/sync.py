@@ -226,9 +226,7 @@ class SyncSession:
         ------
         UsageError
         """
-        stop = self.progress(in_sdk_form(callback), direction=direction, mode=mode)
-        self.observers.remember(callback, stop)
-        return stop
+        return self.observers.remember(callback, self.progress(in_sdk_form(callback), direction=direction, mode=mode))
 
     def remove_progress_notification(self, callback: Callable[..., object]) -> None:
         """End the progress notifications of a function."""
@@ -379,6 +377,7 @@ class SyncSession:
         try:
             await self._stop()
         finally:
+            self.integration.close()
             self.ended.set()
             self.waits.fail(ClosedError("The realm was closed."))
 

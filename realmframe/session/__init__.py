@@ -59,7 +59,8 @@ ways, ``query_body(set, join)`` for the wire.
 """
 
 from realmframe.session.client import ClientConnection
-from realmframe.session.client_session import ClientSession, QuerySet, SessionStart
+from realmframe.session.client_session import ClientSession
 from realmframe.session.server import ServerConnection, ServerState
+from realmframe.session.start import QuerySet, SessionStart
 
 __all__ = ["ClientConnection", "ClientSession", "QuerySet", "ServerConnection", "ServerState", "SessionStart"]

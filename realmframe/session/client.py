@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Final
 from realmframe.errors import RemoteProtocolError
 from realmframe.session import events as ev
 from realmframe.session.backoff import BackOff, Delays, Random, delays_of
-from realmframe.session.client_session import ClientSession, QuerySet, SessionStart
+from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import UploadSource
 from realmframe.session.rules import LOST, PONG_TIMEOUT, VOLUNTARY, Ending, error_name
+from realmframe.session.start import QuerySet, SessionStart
 from realmframe.session.timeouts import Timeouts
 from realmframe.wire import (
     ERROR_CODES,

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from realmframe.errors import LocalProtocolError, RemoteProtocolError
 from realmframe.session import checks
@@ -31,8 +31,10 @@ from realmframe.session.rules import (
     UNKNOWN_ACTION,
     error_name,
 )
+from realmframe.session.start import QuerySet, SessionStart
 from realmframe.session.states import CLIENT, Client, Do
 from realmframe.session.subscriptions import ACTIVE_STATES, PENDING_STATES, State, Step, next_state
+from realmframe.session.uploads import Uploads
 from realmframe.wire import (
     ERROR_CODES,
     BatchState,
@@ -51,73 +53,10 @@ from realmframe.wire import (
     TestCommand,
     Unbind,
     Unbound,
-    Upload,
-    UploadEntry,
 )
 
 if TYPE_CHECKING:
     from realmframe.session.client import ClientConnection
-
-#: An UPLOAD takes no more changesets once it has this many bytes.
-UPLOAD_SOFT_LIMIT: Final = 128 * 1024
-#: And none that would make it larger than this, unless it is the first one.
-UPLOAD_HARD_LIMIT: Final = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySet:
-    """A subscription set as the session knows it.
-
-    Attributes
-    ----------
-    version : int
-    snapshot_version : int
-        The realm's version that it was committed as.
-    query : Mapping
-        Class to query text.
-    state : State
-    """
-
-    version: int = 0
-    snapshot_version: int = 0
-    query: Mapping[str, str] = field(default_factory=dict)
-    state: State = State.PENDING
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStart:
-    """What a session has to know of its realm when it begins.
-
-    Attributes
-    ----------
-    latest_version : int
-        The realm's newest version.
-    file_ident, salt : int
-        What the server gave it; 0: it will be asked for.
-    progress : Progress
-    queries : tuple of QuerySet
-        Flexible Sync: the set in force and all newer ones. Version 0 is added if none is in force.
-    partition : str or None
-        Partition-based sync: the value as extended JSON text.
-    schema_version : int
-    session_reason : int
-        1 for both sessions of a client reset.
-    migrated_partition : str or None
-        After a migration from partitions: the partition the realm was of.
-    may_upload : bool
-        False for the fresh copy that a client reset downloads: it never sends an UPLOAD.
-    """
-
-    latest_version: int = 0
-    file_ident: int = 0
-    salt: int = 0
-    progress: Progress = field(default_factory=Progress)
-    queries: tuple[QuerySet, ...] = ()
-    partition: str | None = None
-    schema_version: int = 0
-    session_reason: int = 0
-    migrated_partition: str | None = None
-    may_upload: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +92,7 @@ class ClientSession:
         self._count_at_mark = self._received_count = self._integrated_count = 0
         self._waiting: deque[_Waiting] = deque()
         self._received = start.progress
-        self._cursor = (start.progress.upload_client_version, start.progress.upload_server_version)
-        self._told_locked = 0
-        self._points: deque[tuple[int, int]] = deque([(start.latest_version, start.progress.download_server_version)])
+        self._uploads = Uploads(number, start, source)
         self._sent_query = -1
         self._bootstrap: list[DownloadEntry] = []
         self._bootstrap_of: int | None = None
@@ -185,7 +122,7 @@ class ClientSession:
     @property
     def upload_cursor(self) -> int:
         """The client version up to which everything was sent in this binding."""
-        return self._cursor[0]
+        return self._uploads.cursor[0]
 
     @property
     def is_upload_complete(self) -> bool:
@@ -230,11 +167,8 @@ class ClientSession:
         self._integrated_count += 1
         before, after = self.integrated_progress, progress or done.progress
         self.integrated_progress = after
-        if after.upload_client_version > self._cursor[0]:
-            self._cursor = (after.upload_client_version, max(self._cursor[1], after.upload_server_version))
         self.local_changes(client_version)
-        if client_version > self._points[-1][0]:  # else nothing but progress came, which makes no version
-            self._points.append((client_version, after.download_server_version))
+        self._uploads.integrated(client_version, after)
         if after.upload_client_version > before.upload_client_version:
             self._emit(ev.UploadAcknowledged(self.number, after.upload_client_version))
         self._tell_compensating(done.newest_entry)
@@ -359,8 +293,7 @@ class ClientSession:
             return None
         self._do(Do.IDENT)
         p = self._received = self.integrated_progress
-        self._cursor = (p.upload_client_version, p.upload_server_version)
-        self._told_locked = 0
+        self._uploads.bound(p)
         message = ClientIdent(
             self.number,
             self.file_ident,
@@ -387,54 +320,20 @@ class ClientSession:
         if self._delay_uploads:
             return None
         pending = self._next_query()
-        if pending is not None and self._cursor[0] < pending.snapshot_version:
+        if pending is not None and self._uploads.cursor[0] < pending.snapshot_version:
             message = self._send_upload(pending)
             if message is not None:
                 return message
-        if pending is not None and self._cursor[0] >= pending.snapshot_version:
+        if pending is not None and self._uploads.cursor[0] >= pending.snapshot_version:
             self._sent_query = pending.version
             self._target_mark += 1
             return Query(self.number, pending.version, dict(pending.query))
         return self._send_upload(None) if pending is None else None
 
     def _send_upload(self, before: QuerySet | None) -> Message | None:
-        client, server = self._cursor
         upto = self.latest_version if before is None else min(before.snapshot_version, self.latest_version)
         locked = self.integrated_progress.download_server_version
-        owes = before is None and max(server, self._told_locked) < locked
-        if upto <= client and not owes:
-            return None
-        entries, last, newest = self._collect(client, upto)
-        reached = max(client, upto if last is None else last)
-        if entries and entries[-1].client_version == reached:
-            server = max(server, newest)
-        elif reached > client:
-            # Of a version that was named before, nothing new may be said: `locked` alone acknowledges then.
-            server = max(server, newest, self._server_version_at(reached))
-        self._cursor = (reached, server)
-        if not self._start.may_upload or not (entries or owes):
-            return None
-        self._told_locked = locked
-        return Upload(self.number, reached, server, locked, tuple(entries))
-
-    def _collect(self, after: int, upto: int) -> tuple[list[UploadEntry], int | None, int]:
-        """Take changes for one UPLOAD: them, the version it stopped at (None: all), their newest server version."""
-        entries: list[UploadEntry] = []
-        size = newest = 0
-        for change in self._source.changes_after(after, upto, UPLOAD_SOFT_LIMIT):
-            if size >= UPLOAD_SOFT_LIMIT or (entries and size + len(change.changeset) >= UPLOAD_HARD_LIMIT):
-                return entries, entries[-1].client_version, newest
-            size += len(change.changeset)
-            newest = max(newest, change.server_version)
-            entries.append(UploadEntry(change.version, change.server_version, change.timestamp, 0, change.changeset))
-        return entries, entries[-1].client_version if size >= UPLOAD_SOFT_LIMIT else None, newest
-
-    def _server_version_at(self, client_version: int) -> int:
-        """Tell the server version that the realm had integrated in one of its own versions."""
-        while len(self._points) > 1 and self._points[1][0] <= client_version:
-            self._points.popleft()
-        first, server = self._points[0]
-        return server if first <= client_version else 0
+        return self._uploads.next_message(upto, locked, acknowledges=before is None)
 
     # ---- receiving
 

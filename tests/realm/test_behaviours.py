@@ -300,7 +300,7 @@ def check_late(case: Case, result: Result) -> None:
     """Check what the error of a time-out says."""
     error = result.error
     assert isinstance(error, rf.OpenTimeoutError)
-    assert set(error.progress) == {"bytes", "batches", "changesets", "fraction"}
+    assert set(error.progress) == {"bytes", "batches", "changesets", "fraction", "objects"}
     assert "open_local_realm" in str(error)
     assert not result.is_left_open
     if BEHAVIOURS[case.behaviour][1]:

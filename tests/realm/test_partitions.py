@@ -279,3 +279,22 @@ def test_class_that_may_neither_be_read_nor_written(login: Callable[[str], rf.Us
         write(realm, "Dog", 1, name="Rex")
         assert until(lambda: names(theirs) == {1: "Rex"})
         assert names(theirs, "Cat") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("text", '"text"'),
+        (5, '{"$numberLong": "5"}'),
+        (ObjectId(bytes.fromhex("0123456789abcdef01234567")), '{"$oid": "0123456789abcdef01234567"}'),
+        (
+            uuid.UUID("00112233-4455-6677-8899-aabbccddeeff"),
+            '{"$binary": {"base64": "ABEiM0RVZneImaq7zN3u/w==", "subType": "04"}}',
+        ),
+        (None, "null"),
+    ],
+)
+def test_partitions_are_written_as_the_sdks_write_them(login: Callable[[str], rf.User], value: Any, text: str) -> None:
+    """To the letter, as recorded of a real client: a server may take the text for the name of the realm."""
+    with open_partition(login("a"), value) as realm:
+        assert realm.sync_session.options.partition == text
