@@ -72,7 +72,7 @@ def create_app(
     Raises
     ------
     StorageError
-        If the data folder or database cannot be opened.
+        If the data folder or database cannot be opened, or another server runs on it.
     """
     kept = tempfile.TemporaryDirectory(prefix="realmframe-server-") if data is None else None
     folder = Path(kept.name if kept is not None else str(data))
@@ -88,6 +88,11 @@ def create_app(
         policy=policy,
     )
     engine = Engine(opened, development=development, folder=folder if kept is None else None, permissions=permissions)
+    try:
+        engine.claim()  # here, so that whoever makes the application gets the error
+    except BaseException:
+        opened.close()
+        raise
     accounts.on_end = engine.end_user
     api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
 

@@ -255,6 +255,13 @@ CHECKPOINT_BYTES: Final = 16 << 20
 _PAUSE: Final = 9.0
 
 
+def checkpoint_folder(folder: Path, app: str, name: str) -> Path:
+    """Say where in the data folder the checkpoints of a realm lie."""
+    # Apps and partitions are named by clients: hashed, no name can leave the folder or be too long for it.
+    digest = hashlib.sha256(f"{len(app)} {app} {name}".encode("utf-8", "surrogatepass")).hexdigest()
+    return folder / "checkpoints" / digest[:40]
+
+
 class Checkpoints:
     """The checkpoints of one realm; written by a thread of their own, or at once at the end.
 
@@ -269,9 +276,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, app: str, name: str, salt: int) -> None:
-        # Apps and partitions are named by clients: hashed, no name can leave the folder or be too long for it.
-        digest = hashlib.sha256(f"{len(app)} {app} {name}".encode("utf-8", "surrogatepass")).hexdigest()
-        self.folder = folder / "checkpoints" / digest[:40]
+        self.folder = checkpoint_folder(folder, app, name)
         self._extra = {"app": app, "name": name, "salt": salt}
         self._current: Checkpoint | None = None
         self._thread: threading.Thread | None = None

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from realmframe.errors import LocalProtocolError, ProtocolError, RealmError, RemoteProtocolError
+from realmframe.errors import LocalProtocolError, ProtocolError, RealmError, RemoteProtocolError, StorageError
 from realmframe.server import admin
 from realmframe.server import database as db
 from realmframe.server.history import History
-from realmframe.server.permissions import Permissions, partition_of
+from realmframe.server.partitions import PREFIX, partition_of, respell
+from realmframe.server.permissions import Permissions
 from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered
 from realmframe.session.server import ServerConnection, ServerState
 from realmframe.store.lock import lock_file, try_lock
@@ -49,6 +50,8 @@ ROOM: Final = 8 << 20
 ORDER_SECONDS: Final = 0.25
 #: Name of the lock that a running server holds on its data folder.
 RUNNING: Final = "server.lock"
+#: Seconds that a server waits for it: an administrator's command, or a server that is just ending, may have it.
+CLAIM_SECONDS: Final = 2.0
 #: Code of a closed WebSocket that has a client ask for a new token.
 UNAUTHORISED: Final = 4001
 #: Name of an app's one realm of Flexible Sync.
@@ -164,10 +167,31 @@ class Engine:
         self._running = lock_file(folder, RUNNING) if folder is not None else None
         self._thread = threading.Thread(target=self._run, name="realmframe-server-engine", daemon=True)
 
+    def claim(self) -> None:
+        """Become the one server of the data folder, if there is one; :meth:`stop` lets it go.
+
+        Raises
+        ------
+        StorageError
+            If another server has it.
+        """
+        if self._running is not None and not try_lock(self._running, CLAIM_SECONDS):
+            raise StorageError(
+                f"Another server runs on the data folder {self._folder}.",
+                path=str(self._folder),
+                hint="Stop it first, or give this one a folder of its own with --data.",
+            )
+
     def start(self) -> None:
-        """Start the thread."""
-        if self._running is not None:
-            try_lock(self._running)
+        """Start the thread.
+
+        Raises
+        ------
+        StorageError
+            If another server runs on the data folder.
+        """
+        self.claim()
+        respell(self._database, self._folder)
         self._thread.start()
 
     def stop(self) -> None:
@@ -378,7 +402,7 @@ class Engine:
             except ProtocolError as error:
                 connection.send(failure(number, 204, error.message, Action.PROTOCOL_VIOLATION))
                 return
-            name = f"partition {text}"
+            name = PREFIX + text
         if len(name) > 1_024:
             connection.send(failure(number, 204, "The partition value is too long.", Action.PROTOCOL_VIOLATION))
             return

@@ -17,9 +17,7 @@ Flexible Sync   to write a class              error 231 (CompensatingWrite): the
 
 from __future__ import annotations
 
-import json
 import logging
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,8 +25,6 @@ from typing import Any, Final
 import numpy as np
 
 from realmframe.changes import Changeset
-from realmframe.errors import ProtocolError, RealmError
-from realmframe.model import ObjectId, ejson
 from realmframe.server.history import SCHEMA_OPS
 
 log: Final = logging.getLogger("realmframe.server")
@@ -83,34 +79,6 @@ def _ask(rule: Rule | None, user: str, what: Any) -> bool:
     except Exception:
         log.exception("A permission rule failed at %r; it counts as no", what)
         return False
-
-
-def partition_of(text: str) -> tuple[Any, str]:
-    """Read the partition that a client names in BIND.
-
-    Parameters
-    ----------
-    text : str
-        Extended JSON. SDKs write one value in several ways.
-
-    Returns
-    -------
-    value, text
-        The value, and one text for it, in the form that the SDKs send.
-
-    Raises
-    ------
-    ProtocolError
-        If it is no partition value.
-    """
-    try:
-        value = ejson.decode(json.loads(text)) if text else None
-    except (ValueError, TypeError, KeyError, RealmError) as error:
-        raise ProtocolError("The partition is no extended JSON.") from error
-    is_fine = value is None or (isinstance(value, str | int | ObjectId | uuid.UUID) and not isinstance(value, bool))
-    if not is_fine or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63):
-        raise ProtocolError("A partition is a string, an integer, an ObjectId, a UUID or null.")
-    return value, json.dumps(ejson.encode(value))
 
 
 def has_data(changeset: Changeset) -> bool:

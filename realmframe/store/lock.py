@@ -161,9 +161,9 @@ class Use:
             self._descriptor = -1
 
 
-def try_lock(lock: filelock.FileLock) -> bool:
-    """Take a lock unless another process has it; one that is held already stays held."""
-    return lock.is_locked or _acquire(lock, 0)
+def try_lock(lock: filelock.FileLock, seconds: float = 0) -> bool:
+    """Take a lock unless another process has it for that long; one that is held already stays held."""
+    return lock.is_locked or _acquire(lock, seconds)
 
 
 def _acquire(lock: filelock.FileLock, timeout: float | None) -> bool:

@@ -12,7 +12,8 @@ from realmframe.changes.instructions import AddInteger, AddTable, CreateObject, 
 from realmframe.errors import ProtocolError
 from realmframe.model import ObjectId, PropertyType
 from realmframe.server import Permissions
-from realmframe.server.permissions import classes_of, has_data, partition_of, split
+from realmframe.server.partitions import partition_of
+from realmframe.server.permissions import classes_of, has_data, split
 
 OID = ObjectId(bytes.fromhex("0123456789abcdef01234567"))
 
