@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from realmframe.client.lost import reverted
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.pause import collection_paused
 from realmframe.errors import RealmError, StorageError
@@ -63,9 +65,7 @@ class Integration:
             entries = event.bootstrap if isinstance(event, ev.BootstrapBatch) else event.entries
             query_version = event.query_version if bootstrap else None
             # Shielded: a commit that has begun is told to the machine even when the session ends meanwhile.
-            work = asyncio.ensure_future(
-                asyncio.to_thread(self._commit, machine, entries, event.progress, query_version)
-            )
+            work = asyncio.ensure_future(asyncio.to_thread(self._commit, machine, entries, event, query_version))
             try:
                 version = await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -86,7 +86,11 @@ class Integration:
             session.notify()
 
     def _commit(
-        self, machine: ClientSession | None, entries: tuple[Any, ...], progress: Progress, query_version: int | None
+        self,
+        machine: ClientSession | None,
+        entries: tuple[Any, ...],
+        event: ev.BootstrapBatch | ev.DownloadReceived,
+        query_version: int | None,
     ) -> int:
         """Integrate into the store; give the realm's newest version."""
         session = self.session
@@ -105,7 +109,12 @@ class Integration:
                 return session.store.snapshot.version  # what the server said before it asked for a reset
             self._is_committing = True
             try:
-                return session.store.integrate(found, _to_store(progress), query_version=query_version).version
+                return session.store.integrate(
+                    found,
+                    _to_store(event.progress),
+                    query_version=query_version,
+                    quarantine=partial(reverted, events=event.compensating) if event.compensating else None,
+                ).version
             finally:
                 self._is_committing = False
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from realmframe.errors import UsageError
 from realmframe.model import ejson
-from realmframe.store import Lost, RealmStore
+from realmframe.session.events import CompensatingWrites
+from realmframe.store import Applied, Lost
 
 #: Of a reset that loses more objects than this, the rest is only counted: the copy of the realm has all of them.
 MOST_LOST: Final = 1_000
@@ -34,13 +35,36 @@ def key_of(key: Any) -> Any:
     return key if isinstance(key, str | int | None) else str(key)
 
 
-def lost_values(store: RealmStore, cls: str, key: Any) -> str:
-    """Give what the newest commit that changed an object took away from it, as extended JSON text."""
-    for applied in reversed(store.past()):
-        before, after = applied.before.object(cls, key), applied.snapshot.object(cls, key)
-        if before is not None and before != after:
-            return as_text({n: v for n, v in before.items() if after is None or after.get(n) != v})
-    return "{}"
+def reverted(applied: Applied | None, events: Iterable[CompensatingWrites]) -> list[dict[str, Any]]:
+    """Write what the server took back as entries of the quarantine.
+
+    Parameters
+    ----------
+    applied : Applied or None
+        The commit that reverts it: what it takes away from an object are the values that are lost.
+    events : iterable of CompensatingWrites
+    """
+    when = time.time()
+    return [
+        {
+            "class": write["class"],
+            "primary_key": key_of(write["primary_key"]),
+            "reason": write["reason"],
+            "values": _taken_away(applied, write["class"], write["primary_key"]),
+            "when": when,
+            "kind": "compensating write",
+        }
+        for event in events
+        for write in event.writes
+    ]
+
+
+def _taken_away(applied: Applied | None, cls: str, key: Any) -> str:
+    before = None if applied is None else applied.before.object(cls, key)
+    if applied is None or before is None:
+        return "{}"
+    after = applied.snapshot.object(cls, key)
+    return as_text({n: v for n, v in before.items() if after is None or after.get(n) != v})
 
 
 def quarantined(lost: Sequence[Lost], copy: str | None) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from realmframe.client.lost import lost_values
 from realmframe.client.subscriptions import DONE
 from realmframe.errors import CompensatingWriteError, QueryError, RealmError, SyncError
 from realmframe.session import events as ev
@@ -118,11 +117,6 @@ class News:
     def _on_compensating(self, event: ev.CompensatingWrites) -> None:
         session = self.session
         writes = [dict(w) for w in event.writes]
-        entries = []
-        for write in writes:
-            lost = lost_values(session.store, str(write.get("class")), write.get("primary_key"))
-            entries.append({**_jsonable(write), "values": lost, "when": time.time(), "kind": "compensating write"})
-        session.store.add_quarantine(*entries)
         names = ", ".join(sorted({str(w.get("class")) for w in writes}))
         session.report(
             CompensatingWriteError(
@@ -150,7 +144,3 @@ class News:
         ev.SessionError: _on_error,
         ev.RoundTrip: _on_round_trip,
     }
-
-
-def _jsonable(write: dict[str, Any]) -> dict[str, Any]:
-    return {k: v if isinstance(v, str | int | float | bool | None) else str(v) for k, v in write.items()}

@@ -151,6 +151,16 @@ client_resets = sa.Table(
     sa.Column("ident", sa.Integer, primary_key=True),
     sa.Column("recovery", sa.Boolean, nullable=False),
 )
+#: What the server took back of a client file's writes, and the client has not confirmed yet.
+reverted = sa.Table(
+    "reverted",
+    META,
+    sa.Column("realm", sa.Integer, primary_key=True),
+    sa.Column("file", sa.Integer, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("client_version", sa.BigInteger, nullable=False),
+    sa.Column("objects", sa.JSON, nullable=False),
+)
 #: What an administrator wants done; ``result`` is null until it is.
 orders = sa.Table(
     "orders",

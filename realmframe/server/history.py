@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,9 @@ import sqlalchemy as sa
 from realmframe.changes import Changeset
 from realmframe.errors import ApplyError, ProtocolError, SchemaMismatchError
 from realmframe.server import database as db
+from realmframe.server import reverted as rev
 from realmframe.server import trimming
+from realmframe.server.reverted import Reverted
 from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
 
@@ -87,6 +89,8 @@ class ClientFile:
     server_version: int = 0
     #: Log entries as this client will transform them, by version; only those that differ from the log.
     reciprocals: dict[int, Changeset] = field(default_factory=dict)
+    #: What was taken back of its writes, by version, until it says that it has the version.
+    reverted: dict[int, Reverted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class History:
         self._reciprocal_rows: dict[tuple[int, int], bytes] = {}
         self._pruned: dict[int, int] = {}
         self._dirty: set[int] = set()
+        self._made_reverted: dict[tuple[int, int], Reverted] = {}
+        self._confirmed_reverted: dict[int, int] = {}
         self._recent: deque[Entry] = deque()
         self._recent_bytes = 0
         #: The newest entries, from a version on, are all of one origin.
@@ -144,6 +150,8 @@ class History:
                 self.files[file.ident] = file
             for row in sql.execute(sa.select(db.reciprocals).where(db.reciprocals.c.realm == self.realm)).mappings():
                 self.files[row["file"]].reciprocals[row["version"]] = Changeset.decode(row["changeset"])
+            for ident, kept in rev.load(sql, self.realm).items():
+                self.files[ident].reverted = kept
             t = db.log.c
             newest = sql.execute(sa.select(sa.func.max(t.version)).where(t.realm == self.realm)).scalar()
             #: The log up to this version is gone; 0 if it is whole.
@@ -293,6 +301,19 @@ class History:
             for version in done:
                 del file.reciprocals[version]
                 self._reciprocal_rows.pop((file.ident, version), None)
+        heard = [v for v in file.reverted if v <= file.server_version]
+        if heard:
+            self._confirmed_reverted[file.ident] = file.server_version
+            for version in heard:
+                del file.reverted[version]
+                self._made_reverted.pop((file.ident, version), None)
+
+    def note_reverted(self, file: ClientFile, one: Reverted) -> None:
+        """Keep what was taken back until the client has it."""
+        before = file.reverted.get(one.version)
+        if before is not None:
+            one = replace(one, objects=before.objects + one.objects)
+        file.reverted[one.version] = self._made_reverted[file.ident, one.version] = one
 
     # ------------------------------------------------------------------ integrating
 
@@ -400,7 +421,7 @@ class History:
         How far clients say to be counts: every DOWNLOAD announces it, and a real client ends the session when that goes
         back, as it would after a crash.
         """
-        return bool(self.rows or self._dirty)
+        return bool(self.rows or self._dirty or self._made_reverted or self._confirmed_reverted)
 
     def write(self, sql: sa.Connection) -> None:
         """Write what piled up, inside a transaction of the caller."""
@@ -425,4 +446,6 @@ class History:
                 for (f, v), c in self._reciprocal_rows.items()
             ]
             sql.execute(db.reciprocals.insert(), rows)
+        rev.save(sql, self.realm, self._made_reverted, self._confirmed_reverted)
         self.rows, self._reciprocal_rows, self._dirty, self._pruned = [], {}, set(), {}
+        self._made_reverted, self._confirmed_reverted = {}, {}

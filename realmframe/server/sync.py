@@ -24,6 +24,7 @@ from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, I
 from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
 from realmframe.server.permissions import Permissions, classes_of, has_data, split
 from realmframe.server.repair import repair
+from realmframe.server.reverted import Reverted
 from realmframe.server.views import Share, View, erasures, share
 from realmframe.store import schema_changeset
 from realmframe.wire import (
@@ -38,7 +39,6 @@ from realmframe.wire import (
     Upload,
     UploadEntry,
     json_error_body,
-    rejected_updates,
 )
 from realmframe.wire import QueryError as QueryErrorMessage
 
@@ -274,7 +274,10 @@ class RealmSync:
         if message.download_server_version == 0:
             self._queue_bootstrap(session, View({}), session.view, session.query_version)
             session.first = session.synthetic
+            self._remind(session, 0)
         else:
+            # Before everything else, so that what is taken back comes with what the client is told of it.
+            self._remind(session, message.download_server_version)
             self._catch_up(session, message.download_server_version)
 
     def _queue_log(self, session: Session, since: int) -> None:
@@ -344,6 +347,7 @@ class RealmSync:
         queued = [i.version for i in session.outbox if isinstance(i, Changes | Bootstrap)]
         since = max([session.sent, *queued])
         if session.flexible:
+            self._remind(session, since, tell=False)
             self._catch_up(session, since)
         else:
             self._queue_log(session, since)
@@ -402,17 +406,35 @@ class RealmSync:
 
     def _take_back(self, session: Session, found: Integrated, refused: Changeset) -> None:
         """Tell a client that a write was not allowed, and what the objects are here."""
-        snapshot, version = found.applied.snapshot, found.entry.version
-        unseen = {n: "FALSEPREDICATE" for n in classes_of(refused) if not session.view.sees(n)}
-        data = states_of(snapshot, refused, View(session.view.texts | unseen)).encode()
         reason = "user does not have permission to write to this class"
         named = {(i.table, i.pk): (i.table, i.pk, reason) for i in refused.instructions() if hasattr(i, "pk")}
-        self._warn(session, found, list(named.values()), version)
+        made = Reverted(self.history.version, found.entry.client_version, tuple(named.values()))
+        self._warn(session, made)
+        self._send_reverted(session, made)
+
+    def _warn(self, session: Session, made: Reverted) -> None:
+        """Tell a client of writes that were reverted; it hears of them once it has the server version."""
+        self.history.note_reverted(session.file, made)
+        session.outbox.append(made.warning(session.number))
+
+    def _send_reverted(self, session: Session, made: Reverted) -> None:
+        """Send a client the objects of a write that was reverted, as they are now."""
+        history, changeset = self.history, made.erasures()
+        unseen = {n: "FALSEPREDICATE" for n in classes_of(changeset) if not session.view.sees(n)}
+        data = states_of(history.snapshot, changeset, View(session.view.texts | unseen)).encode()
+        session.synthetic = version = history.version
         client = session.file.client_version
         # An entry has to come, even an empty one: the client tells its app when this version is there.
-        made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-        session.queue(Changes(version, client, (made,), len(data)))
-        session.synthetic = version
+        item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+        session.queue(Changes(version, client, (item,), len(data)))
+
+    def _remind(self, session: Session, since: int, *, tell: bool = True) -> None:
+        """Send again what was reverted after a version, since the client may not have got it."""
+        for version in sorted(v for v in session.file.reverted if v > since):
+            made = session.file.reverted[version]
+            if tell:
+                session.outbox.append(made.warning(session.number))
+            self._send_reverted(session, made)
 
     def _integrate(self, session: Session, entry: UploadEntry) -> Integrated | None:
         history, development = self.history, self.development
@@ -499,20 +521,8 @@ class RealmSync:
         if not parts:
             return
         undo = self.history.append_own(concat(parts), now(), compensates=session.file.ident)
-        self._warn(session, found, named, undo.entry.version)
+        self._warn(session, Reverted(undo.entry.version, found.entry.client_version, tuple(named)))
         self._fan_out(undo)
-
-    def _warn(self, session: Session, found: Integrated, named: list[tuple[str, Key, str]], version: int) -> None:
-        """Tell a client of writes that were reverted; it hears of them once it has a server version."""
-        body = json_error_body(
-            "Client attempted a write that is not allowed; it has been reverted",
-            action=Action.WARNING,
-            try_again=True,
-            rejectedUpdates=rejected_updates(named[:1_000]),
-            rejectedClientVersion=found.entry.client_version,
-            compensatingWriteServerVersion=version,
-        )
-        session.outbox.append(JsonError(session.number, 231, body))
 
     def remove(self, session: Session) -> None:
         """Forget a session."""

@@ -64,7 +64,7 @@ class _Waiting:
     """A DOWNLOAD that the owner has been told of and has not integrated yet."""
 
     progress: Progress
-    newest_entry: int
+    compensating: tuple[ev.CompensatingWrites, ...]
     bootstrap_of: int | None
 
 
@@ -171,7 +171,8 @@ class ClientSession:
         self._uploads.integrated(client_version, after)
         if after.upload_client_version > before.upload_client_version:
             self._emit(ev.UploadAcknowledged(self.number, after.upload_client_version))
-        self._tell_compensating(done.newest_entry)
+        for event in done.compensating:
+            self._emit(event)
         if done.bootstrap_of is not None:
             self._step(done.bootstrap_of, Step.LAST_BATCH)
         self._back_off.reset()
@@ -370,9 +371,9 @@ class ClientSession:
         if flexible and message.batch is not BatchState.STEADY_STATE:
             self._on_bootstrap(message, progress)
             return
-        newest = message.entries[-1].server_version if message.entries else 0
-        self._expect(_Waiting(progress, newest, None))
-        rest = message.query_version, message.estimate, message.downloadable_bytes
+        compensating = self._compensated_by(message.entries)
+        self._expect(_Waiting(progress, compensating, None))
+        rest = message.query_version, message.estimate, message.downloadable_bytes, compensating
         self._emit(ev.DownloadReceived(self.number, message.entries, progress, *rest))
 
     def _expect(self, waiting: _Waiting) -> None:
@@ -391,12 +392,13 @@ class ClientSession:
         self._bootstrap.extend(message.entries)
         last = message.batch is BatchState.LAST_IN_BATCH
         everything: tuple[DownloadEntry, ...] = ()
+        compensating: tuple[ev.CompensatingWrites, ...] = ()
         if last:
             everything = tuple(self._bootstrap)
             self._bootstrap, self._bootstrap_of = [], None
-            newest = everything[-1].server_version if everything else 0
-            self._expect(_Waiting(progress, newest, version))
-        batch = message.entries, version, last, progress, message.estimate, everything
+            compensating = self._compensated_by(everything)
+            self._expect(_Waiting(progress, compensating, version))
+        batch = message.entries, version, last, progress, message.estimate, everything, compensating
         self._emit(ev.BootstrapBatch(self.number, *batch))
 
     def _on_mark(self, message: Mark, _now: float) -> None:
@@ -512,10 +514,12 @@ class ClientSession:
             self._emit(ev.BootstrapDiscarded(self.number, self._bootstrap_of))
         self._bootstrap, self._bootstrap_of = [], None
 
-    def _tell_compensating(self, newest: int) -> None:
-        for event in [e for e in self._compensating if e.server_version <= newest]:
-            self._compensating.remove(event)
-            self._emit(event)
+    def _compensated_by(self, entries: tuple[DownloadEntry, ...]) -> tuple[ev.CompensatingWrites, ...]:
+        """Take what was announced of writes that these entries revert."""
+        newest = entries[-1].server_version if entries else 0
+        found = tuple(e for e in self._compensating if e.server_version <= newest)
+        self._compensating = [e for e in self._compensating if e.server_version > newest]
+        return found
 
     _SENDERS: ClassVar[Mapping[Client, Callable[[ClientSession], Message | None]]] = {
         Client.BINDING: _send_bind,

@@ -133,6 +133,8 @@ class BootstrapBatch:
         Then ``bootstrap`` holds all entries, to be integrated together with ``progress`` in one commit; after it call
         ``session.integrated(...)``, or ``session.integration_failed(...)``.
     bootstrap : tuple of DownloadEntry
+    compensating : tuple of CompensatingWrites
+        Writes that this reverts.
     """
 
     session: int
@@ -142,6 +144,7 @@ class BootstrapBatch:
     progress: Progress
     estimate: float
     bootstrap: tuple[DownloadEntry, ...] = ()
+    compensating: tuple[CompensatingWrites, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,10 @@ class BootstrapDiscarded:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReceived:
-    """Changes of the steady state, or of a partition: integrate them, then call ``session.integrated(...)``."""
+    """Changes of the steady state, or of a partition: integrate them, then call ``session.integrated(...)``.
+
+    ``compensating`` are the writes that this reverts; they are events of their own once it is integrated.
+    """
 
     session: int
     entries: tuple[DownloadEntry, ...]
@@ -162,6 +168,7 @@ class DownloadReceived:
     query_version: int = 0
     estimate: float = 1.0
     downloadable_bytes: int = 0
+    compensating: tuple[CompensatingWrites, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,7 +433,14 @@ class RealmStore:
         with self._writing():
             return self._append(st.local_record(self._state, data, timestamp), decoded=decoded)
 
-    def integrate(self, entries: Sequence[Entry], progress: Progress, *, query_version: int | None = None) -> Snapshot:
+    def integrate(
+        self,
+        entries: Sequence[Entry],
+        progress: Progress,
+        *,
+        query_version: int | None = None,
+        quarantine: Callable[[Applied | None], list[dict[str, Any]]] | None = None,
+    ) -> Snapshot:
         """Commit what was downloaded, all of it or nothing, merged with the local changes that the server did not know.
 
         Parameters
@@ -443,6 +450,8 @@ class RealmStore:
         progress : Progress
         query_version : int, optional
             The query set whose bootstrap this is.
+        quarantine : callable, optional
+            ``f(applied)``: gives what this takes back of local writes, to be kept in the same record.
 
         Raises
         ------
@@ -454,6 +463,9 @@ class RealmStore:
         with self._writing():
             st.check_progress(self._state.progress, progress)
             record = st.integrate_record(self._state, entries, progress, query_version)
+            if quarantine is not None:  # rare, so it may be applied twice
+                lost = quarantine(st.advance(self._state, record)[1])
+                record = st.integrate_record(self._state, entries, progress, query_version, lost)
             # An acknowledgement alone may be lost in a crash: the server sends it again.
             return self._append(record, durable=bool(entries))
 

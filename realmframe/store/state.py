@@ -106,8 +106,14 @@ def local_record(state: State, data: bytes, timestamp: int) -> Record:
     return Record(Kind.LOCAL, state.snapshot.version + 1, head + data)
 
 
-def integrate_record(state: State, entries: Sequence[Entry], progress: Progress, query_version: int | None) -> Record:
-    """Record what was downloaded, with the progress that came with it."""
+def integrate_record(
+    state: State,
+    entries: Sequence[Entry],
+    progress: Progress,
+    query_version: int | None,
+    quarantine: Sequence[dict[str, Any]] = (),
+) -> Record:
+    """Record what was downloaded, with the progress that came with it and what it takes back."""
     data = [e.data for e in entries]
     head = {
         "progress": list(asdict(progress).values()),
@@ -117,6 +123,8 @@ def integrate_record(state: State, entries: Sequence[Entry], progress: Progress,
             for e, d in zip(entries, data, strict=True)
         ],
     }
+    if quarantine:
+        head["quarantine"] = list(quarantine)
     text = json.dumps(head, separators=(",", ":")).encode()
     version = state.snapshot.version + (1 if entries else 0)
     return Record(Kind.INTEGRATE, version, b"".join([struct.pack("<I", len(text)), text, *data]))
@@ -180,7 +188,8 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
         progress = replace(progress, upload_server_version=state.progress.upload_server_version)
     kept = pending.after(progress.download_client_version)
     snapshot = state.snapshot if applied is None else applied.snapshot
-    return replace(state, snapshot=snapshot, progress=progress, pending=kept), applied
+    lost = (*state.quarantine, *head.get("quarantine", ()))
+    return replace(state, snapshot=snapshot, progress=progress, pending=kept, quarantine=lost), applied
 
 
 def merged(state: State, entries: Sequence[Entry]) -> tuple[Changeset, Changes]:
