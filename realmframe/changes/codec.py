@@ -8,7 +8,7 @@ limit of the target's width. Any bytes give a changeset or one
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +55,7 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
         blocks = {dtype: np.empty((len(names), rows), dtype) for dtype, names in BLOCKS.items()}
         path, is_key = np.empty(steps, np.int64), np.empty(steps, np.bool_)
         start, size = np.empty(strings, np.int64), np.empty(strings, np.int64)
-        error, offset, n, used, interned = decode_columns(buf, *blocks.values(), path, is_key, start, size)
+        error, offset, n, used, interned = decode_columns(buf, 0, 0, *blocks.values(), path, is_key, start, size)
         if error != k.NO_ROOM:
             break
         # Only what ran out grows. Every row, step and string takes at least a byte, so this ends.
@@ -67,16 +67,63 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
         error, at = _find_repeated(buf, start, size)
         if error:
             # Up to the length of that string, its instruction is the one that is cut.
-            _, offset, *_ = decode_columns(buf[: at - 1], *blocks.values(), path, is_key, start.copy(), size.copy())
+            _, offset, *_ = decode_columns(
+                buf[: at - 1], 0, 0, *blocks.values(), path, is_key, start.copy(), size.copy()
+            )
     if error:
         raise BadChangesetError(f"The changeset is malformed: {_WORDS[error]}", offset=int(offset))
+    return Changeset(
+        **_columns(blocks, n), path=path[:used], path_is_key=is_key[:used], string_start=start, string_len=size, heap=buf
+    )
+
+
+def _columns(blocks: dict[str, Array], rows: int) -> dict[str, Any]:
     columns: dict[str, Any] = {
-        name: blocks[dtype][i, :n] for dtype, names in BLOCKS.items() for i, name in enumerate(names)
+        name: blocks[dtype][i, :rows] for dtype, names in BLOCKS.items() for i, name in enumerate(names)
     }
     columns["op"] = columns["op"].view(np.uint8)
-    return Changeset(
-        **columns, path=path[:used], path_is_key=is_key[:used], string_start=start, string_len=size, heap=buf
-    )
+    return columns
+
+
+def decode_blocks(data: bytes | memoryview, rows: int = 16_384) -> Iterator[Changeset]:
+    """Read a changeset some rows at a time, in memory that stays small: each block holds until the next is asked for.
+
+    A block knows the strings that stand before its end.
+
+    Raises
+    ------
+    BadChangesetError
+        With the offset of the instruction at fault, once the blocks before it were given.
+    """
+    buf = np.frombuffer(data, np.uint8)
+    blocks = {dtype: np.empty((len(names), rows), dtype) for dtype, names in BLOCKS.items()}
+    path, is_key = np.empty(rows, np.int64), np.empty(rows, np.bool_)
+    start, size = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    at = strings = 0
+    error = k.NO_ROOM
+    while error == k.NO_ROOM and len(buf):
+        error, at, n, used, strings = decode_columns(
+            buf, at, strings, *blocks.values(), path, is_key, start, size
+        )
+        if error not in (0, k.NO_ROOM):
+            break
+        if n:
+            yield Changeset(
+                **_columns(blocks, n),
+                path=path[:used],
+                path_is_key=is_key[:used],
+                string_start=start[:strings],
+                string_len=size[:strings],
+                heap=buf,
+            )
+        if strings == len(start):
+            start, size = (np.concatenate([old, np.empty(3 * len(old), np.int64)]) for old in (start, size))
+        elif n < rows:
+            path, is_key = np.empty(4 * len(path), np.int64), np.empty(4 * len(path), np.bool_)
+    if not error and strings > 1:
+        error, at = _find_repeated(buf, start[:strings], size[:strings])
+    if error:
+        raise BadChangesetError(f"The changeset is malformed: {_WORDS[error]}", offset=int(at))
 
 
 def _number_strings(heap: Array, start: Array, size: Array) -> tuple[Array, int]:

@@ -36,7 +36,7 @@ changeset *is* the bytes that it was decoded from: nothing is copied.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -159,6 +159,19 @@ class Changeset:
         from realmframe.changes.codec import decode
 
         return decode(data)
+
+    @classmethod
+    def blocks(cls, data: bytes | memoryview) -> Iterator[Changeset]:
+        """Read the protocol's bytes some rows at a time; a block holds until the next one is asked for.
+
+        Raises
+        ------
+        BadChangesetError
+            As :meth:`decode` does, after the blocks before the fault.
+        """
+        from realmframe.changes.codec import decode_blocks
+
+        return decode_blocks(data)
 
     def encode(self) -> bytes:
         """Write the protocol's bytes, strings first."""

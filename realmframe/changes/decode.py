@@ -47,14 +47,26 @@ _NO: Final = 127
 
 @kernel
 def decode_columns(
-    buf: Any, small: Any, medium: Any, wide: Any, path: Any, path_is_key: Any, string_start: Any, string_len: Any
+    buf: Any,
+    at: int,
+    strings: int,
+    small: Any,
+    medium: Any,
+    wide: Any,
+    path: Any,
+    path_is_key: Any,
+    string_start: Any,
+    string_len: Any,
 ) -> Any:
-    """Fill the columns; return error (0 for none), offset of the instruction at fault, rows, path steps, strings."""
+    """Fill the columns from offset ``at`` on, where ``strings`` are known.
+
+    Return error (0 for none), offset of the instruction at fault, rows, path steps, strings.
+    """
     # Signed on purpose: beside an unsigned number the compiler would turn to floats.
     base: Any = np.int64(buf.ctypes.data)
-    pos: Any = base
-    end, begun = base + len(buf), base
-    rows, n, steps, strings = small.shape[1], 0, 0, 0
+    pos: Any = base + at
+    end, begun = base + len(buf), base + at
+    rows, n, steps = small.shape[1], 0, 0
     while 0 <= pos < end:
         begun = pos
         code, pos = read_unsigned(pos, end)

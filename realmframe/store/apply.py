@@ -9,7 +9,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -37,6 +37,7 @@ from realmframe.store.edit import TableEdit
 from realmframe.store.gather import key_array, key_words_of, payload_array
 from realmframe.store.index import Ids, group_keys, key_words
 from realmframe.store.inverse import Inverse
+from realmframe.store.load import IS_SCHEMA, load
 from realmframe.store.nested import Applier, check_key, thaw
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Cells, Chunk, Table
@@ -119,11 +120,23 @@ def apply(snapshot: Snapshot, changeset: Changeset, *, version: int | None = Non
     version = snapshot.version + 1 if version is None else version
     if isinstance(changeset, Inverse) and changeset.leads_from(snapshot):
         return _taken_back(snapshot, changeset.applied, version)
+    room = int(np.count_nonzero(changeset.op == _CREATE))
+    if room:
+        loaded = loaded_only(snapshot, [(changeset, True)], version=version, room=room)
+        if loaded is not None:
+            return loaded
     run = _Run(snapshot)
     if len(changeset):
         run.apply(changeset)
-    after = Snapshot(version, run.schema, run.tables)
-    return Applied(snapshot, after, run.touched, frozenset(run.replaced))
+    return run.result(version)
+
+
+def loaded_only(
+    snapshot: Snapshot, parts: Iterable[tuple[Changeset, bool]], *, version: int, room: int | None = None
+) -> Applied | None:
+    """Apply changesets if they can be loaded; see :func:`~realmframe.store.load.load`."""
+    run = _Run(snapshot)
+    return run.result(version) if load(run, parts, room=room) else None
 
 
 def _taken_back(snapshot: Snapshot, done: Applied, version: int) -> Applied:
@@ -138,16 +151,19 @@ class _Run:
     """One application: the schema and tables so far."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.schema = snapshot.schema
+        self.before, self.schema = snapshot, snapshot.schema
         self.tables = dict(snapshot.tables)
         self.touched: dict[str, Touched] = {}
         self.replaced: set[tuple[str, str | None]] = set()
         self._last: str | None = None
         self._stale: str | None = None
 
+    def result(self, version: int) -> Applied:
+        after = Snapshot(version, self.schema, self.tables)
+        return Applied(self.before, after, self.touched, frozenset(self.replaced))
+
     def apply(self, cs: Changeset) -> None:
-        op = cs.op
-        is_schema = (op <= 1) | (op == 6) | (op == 7)  # AddTable, EraseTable, AddColumn, EraseColumn
+        is_schema = IS_SCHEMA[cs.op]
         if not is_schema.any():
             self._objects(cs, np.arange(len(cs)))
             return
@@ -156,12 +172,15 @@ class _Run:
         for start, stop in zip(bounds, [*bounds[1:], len(cs)], strict=True):
             rows = np.arange(start, stop)
             if is_schema[start]:
-                for one in cs.take(rows).instructions():
-                    _SCHEMA_HANDLERS[type(one)](self, one)
+                self.change_schema(cs.take(rows))
             else:
                 self._objects(cs, rows)
 
     # ------------------------------------------------------------------ schema
+
+    def change_schema(self, instructions: Changeset) -> None:
+        for one in instructions.instructions():
+            _SCHEMA_HANDLERS[type(one)](self, one)
 
     def add_table(self, one: i.AddTable) -> None:
         old = self.schema.get(one.table)
@@ -197,13 +216,13 @@ class _Run:
         self.replaced.add((one.table, None))
         self._rebind()
 
-    def _use(self, first: str, last: str) -> None:
+    def use(self, first: str, last: str) -> None:
         if first == self._stale:
             raise ApplyError(f"Class {first} was erased and added again in one changeset.")
         self._last, self._stale = last, None
 
     def add_column(self, one: i.AddColumn) -> None:
-        self._use(one.table, one.table)
+        self.use(one.table, one.table)
         cls = self._class(one.table)
         optional = one.nullable or one.type is PropertyType.MIXED
         if one.type is PropertyType.OBJECT:
@@ -228,7 +247,7 @@ class _Run:
         self._fill(one.table, prop)
 
     def erase_column(self, one: i.EraseColumn) -> None:
-        self._use(one.table, one.table)
+        self.use(one.table, one.table)
         cls = self._class(one.table)
         if one.field not in cls.columns:
             raise ApplyError(f"There is no property {one.table}.{one.field} to erase.")
@@ -298,7 +317,7 @@ class _Run:
 
     def _objects(self, cs: Changeset, rows: Ids) -> None:
         tables = cs.table[rows]
-        self._use(cs.string(int(tables[0])), cs.string(int(tables[-1])))
+        self.use(cs.string(int(tables[0])), cs.string(int(tables[-1])))
         for number in np.unique(tables).tolist():
             name = cs.string(number)
             table = self.tables.get(name)
@@ -307,9 +326,9 @@ class _Run:
             work = _ClassRun(self.schema, table, cs, rows[tables == number])
             new, inserted, modified, deleted = work.run()
             self.tables[name] = new
-            self._note(name, inserted, modified, deleted)
+            self.note(name, inserted, modified, deleted)
 
-    def _note(self, name: str, inserted: Ids, modified: dict[str, Ids], deleted: Ids) -> None:
+    def note(self, name: str, inserted: Ids, modified: dict[str, Ids], deleted: Ids) -> None:
         before = self.touched.get(name)
         if before is not None:
             # Several runs in one changeset: what was inserted here and then changed or erased stays inserted or goes.

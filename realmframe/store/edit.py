@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from realmframe.model import Key, Property, PropertyType
+from realmframe.model import Key, Property, PropertyType, Schema
 from realmframe.store import types as t
 from realmframe.store.arrays import default_value, keys_to_arrow, keys_to_list, model_to_arrow
 from realmframe.store.index import Ids, KeyIndex, arrow_words, key_words
@@ -209,7 +209,7 @@ class TableEdit:
             first = int(np.searchsorted(got, base.next_id))
             offsets = got[first:] - base.next_id
             if not len(offsets):
-                columns[name] = self._defaults(prop, count)
+                columns[name] = default_cells(prop, base.schema, count)
             elif isinstance(values, list):
                 filled = [thaw(default_value(prop, base.schema)) for _ in range(count)]
                 for offset, value in zip(offsets.tolist(), values[first:], strict=True):
@@ -223,14 +223,6 @@ class TableEdit:
             chunk = chunk.take(np.flatnonzero(~np.isin(ids, gone, assume_unique=True)))
         return chunk if len(chunk) else None
 
-    def _defaults(self, prop: Property, count: int) -> Cells:
-        schema = self.base.schema
-        value = default_value(prop, schema)
-        if t.is_scalar(prop, schema):
-            one = model_to_arrow([value], prop, schema)
-            return Cells(prop, schema, one.take(pa.array(np.zeros(count, np.int64))))
-        return Cells(prop, schema, values=[thaw(value) for _ in range(count)])
-
     def _filled(self, prop: Property, offsets: Ids, values: Any, count: int) -> Cells:
         schema = self.base.schema
         if len(offsets) == count:
@@ -239,6 +231,15 @@ class TableEdit:
         gather = np.zeros(count, np.int64)
         gather[offsets] = np.arange(1, len(offsets) + 1)
         return Cells(prop, schema, concat_arrays([one, values], prop).take(pa.array(gather)))
+
+
+def default_cells(prop: Property, schema: Schema, count: int) -> Cells:
+    """Give what so many new objects hold in a property."""
+    value = default_value(prop, schema)
+    if t.is_scalar(prop, schema):
+        one = model_to_arrow([value], prop, schema)
+        return Cells(prop, schema, one.take(pa.array(np.zeros(count, np.int64))))
+    return Cells(prop, schema, values=[thaw(value) for _ in range(count)])
 
 
 def replaced(cells: Cells, offsets: Ids, new: Any) -> Cells:
@@ -262,12 +263,18 @@ def replaced(cells: Cells, offsets: Ids, new: Any) -> Cells:
 
 
 def _append(chunks: list[Chunk], fresh: Chunk, key: Property | None) -> list[Chunk]:
-    """Append rows; small chunks at the end are joined as in a binary counter, so that there are few."""
+    """Append any number of rows."""
+    if len(fresh) <= CHUNK_ROWS:
+        return append_chunk(chunks, fresh, key)
     for start in range(0, len(fresh), CHUNK_ROWS):
-        if len(fresh) <= CHUNK_ROWS:
-            chunks.append(fresh)
-        else:
-            chunks.append(fresh.take(np.arange(start, min(start + CHUNK_ROWS, len(fresh)))))
+        part = fresh.take(np.arange(start, min(start + CHUNK_ROWS, len(fresh))))
+        chunks = append_chunk(chunks, part, key)
+    return chunks
+
+
+def append_chunk(chunks: list[Chunk], fresh: Chunk, key: Property | None) -> list[Chunk]:
+    """Append a chunk; small ones at the end are joined as in a binary counter, so that there are few."""
+    chunks.append(fresh)
     while len(chunks) > 1 and 2 * len(chunks[-1]) > len(chunks[-2]) and len(chunks[-1]) + len(chunks[-2]) <= CHUNK_ROWS:
         last = chunks.pop()
         chunks[-1] = join_chunks([chunks[-1], last], key)

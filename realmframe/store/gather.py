@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from realmframe.changes import Changeset
-from realmframe.changes.jit import kernel
+from realmframe.changes.jit import byte_at, kernel
 from realmframe.errors import ApplyError
 from realmframe.model import ObjectSchema, Property, PropertyType, Schema, Timestamp
 from realmframe.store import types as t
@@ -28,26 +29,49 @@ def _copy_strings(heap: Any, start: Any, size: Any, offsets: Any, out: Any) -> N
             out[at + j] = heap[begin + j]
 
 
+@kernel
+def _copy_pieces(address: Any, size: Any, offsets: Any, out: Any) -> None:
+    for i in range(len(address)):
+        begin, at = address[i], offsets[i]
+        for j in range(size[i]):
+            out[at + j] = byte_at(begin + j)
+
+
 def heap_strings(heap: Any, start: Any, size: Any, kind: pa.DataType, valid: Any = None) -> pa.Array:
     """Gather pieces of a heap into a string or binary array."""
-    offsets = np.zeros(len(start) + 1, np.int64)
+    return _gathered(size, kind, valid, lambda offsets, out: _copy_strings(heap, start, size, offsets, out))
+
+
+def memory_strings(address: Any, size: Any, kind: pa.DataType, valid: Any = None) -> pa.Array:
+    """Gather pieces of memory, given by their addresses, into a string or binary array."""
+    return _gathered(size, kind, valid, lambda offsets, out: _copy_pieces(address, size, offsets, out))
+
+
+def _gathered(size: Any, kind: pa.DataType, valid: Any, copy: Callable[[Any, Any], None]) -> pa.Array:
+    offsets = np.zeros(len(size) + 1, np.int64)
     np.cumsum(size, out=offsets[1:])
     total = int(offsets[-1])
     if total > 0x7FFFFFFF:
         raise ApplyError("One property of one changeset holds more than 2 GB of text or data.")
     out = np.empty(total, np.uint8)
-    _copy_strings(heap, start, size, offsets, out)
-    mask = None if valid is None or valid.all() else pa.array(valid).buffers()[1]
+    copy(offsets, out)
+    mask = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     buffers = [mask, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(out)]
-    return pa.Array.from_buffers(kind, len(start), buffers)
+    return pa.Array.from_buffers(kind, len(size), buffers)
+
+
+def fixed_array(data: Any, kind: pa.DataType, valid: Any, count: int) -> pa.Array:
+    """Make an array of values of one size out of their bytes; ``valid`` tells which are no nulls (None: all)."""
+    mask = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, count, [mask, pa.py_buffer(np.ascontiguousarray(data))])
 
 
 def _fixed(data: Any, kind: pa.DataType, valid: Any) -> pa.Array:
-    mask = None if valid.all() else pa.array(valid).buffers()[1]
-    return pa.Array.from_buffers(kind, len(valid), [mask, pa.py_buffer(np.ascontiguousarray(data))])
+    return fixed_array(data, kind, valid, len(valid))
 
 
-def _words_to_bytes(high: Any, low: Any, width: int) -> Any:
+def words_to_bytes(high: Any, low: Any, width: int) -> Any:
+    """Write pairs of words, most significant byte first; of the last one what fits into ``width`` bytes."""
     out = np.empty((len(high), width), np.uint8)
     out[:, :8] = high.astype(">i8").view(np.uint8).reshape(-1, 8)
     tail = low.astype(">i8").view(np.uint8).reshape(-1, 8)
@@ -78,8 +102,8 @@ def _scalar(kind: PropertyType, high: Any, low: Any, valid: Any, heap: Any) -> p
         data = np.stack([low, high], axis=1)
         return _stored(t.DECIMAL128, data, valid)
     if kind is PropertyType.OBJECT_ID:
-        return _stored(t.OBJECT_ID, _words_to_bytes(high, low, 12), valid)
-    return _stored(pa.uuid(), _words_to_bytes(high, low, 16), valid)
+        return _stored(t.OBJECT_ID, words_to_bytes(high, low, 12), valid)
+    return _stored(pa.uuid(), words_to_bytes(high, low, 16), valid)
 
 
 def _dates(seconds: Any, nanos: Any, valid: Any) -> pa.Array:
@@ -122,7 +146,7 @@ def payload_array(cs: Changeset, rows: Ids, prop: Property, cls: ObjectSchema, s
 
 def _keys(cs: Changeset, high: Any, low: Any, key: Property | None, valid: Any) -> pa.Array:
     if key is None:
-        return _stored(t.GLOBAL_KEY, _words_to_bytes(high, low, 16), valid)
+        return _stored(t.GLOBAL_KEY, words_to_bytes(high, low, 16), valid)
     if key.type is PropertyType.STRING:
         if not len(cs.string_start):
             return pa.nulls(len(valid), pa.string())

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from realmframe.changes.jit import kernel
+from realmframe.changes.jit import byte_at, kernel
 from realmframe.model import GlobalKey, Key, ObjectId, Property, PropertyType
 
 Words: TypeAlias = "npt.NDArray[np.uint64]"
@@ -28,7 +28,8 @@ _MIN_SLOTS: Final = 16
 
 
 @kernel
-def _mix(a: Any, b: Any) -> Any:
+def mix(a: Any, b: Any) -> Any:
+    """Give the hash of two words."""
     h = (a ^ (b * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xBF58476D1CE4E5B9)
     h ^= h >> np.uint64(29)
     h *= np.uint64(0x94D049BB133111EB)
@@ -37,18 +38,24 @@ def _mix(a: Any, b: Any) -> Any:
 
 
 @kernel
+def hash_piece(address: int, size: int) -> Any:
+    """Hash the bytes at an address twice."""
+    a = np.uint64(0xCBF29CE484222325) ^ np.uint64(size)
+    b = np.uint64(0x84222325CBF29CE4) + np.uint64(size)
+    for j in range(address, address + size):
+        byte = np.uint64(byte_at(j))
+        a = (a ^ byte) * np.uint64(0x100000001B3)
+        b = (b + byte) * np.uint64(0xC6A4A7935BD1E995)
+        b ^= b >> np.uint64(47)
+    return mix(a, b), mix(b, a)
+
+
+@kernel
 def _hash_bytes(data: Any, start: Any, size: Any, first: Any, second: Any) -> None:
     """Hash each ``data[start : start + size]`` twice."""
+    base: Any = np.int64(data.ctypes.data)
     for i in range(len(start)):
-        a = np.uint64(0xCBF29CE484222325) ^ np.uint64(size[i])
-        b = np.uint64(0x84222325CBF29CE4) + np.uint64(size[i])
-        for j in range(start[i], start[i] + size[i]):
-            byte = np.uint64(data[j])
-            a = (a ^ byte) * np.uint64(0x100000001B3)
-            b = (b + byte) * np.uint64(0xC6A4A7935BD1E995)
-            b ^= b >> np.uint64(47)
-        first[i] = _mix(a, b)
-        second[i] = _mix(b, a)
+        first[i], second[i] = hash_piece(base + start[i], size[i])
 
 
 @kernel
@@ -56,7 +63,7 @@ def _find(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: i
     """Find the newest row below ``limit`` for each key; -1 where there is none."""
     mask = np.uint64(len(rows) - 1)
     for i in range(len(first)):
-        slot = _mix(first[i], second[i]) & mask
+        slot = mix(first[i], second[i]) & mask
         best = np.int64(-1)
         while rows[slot] >= 0:
             if slots1[slot] == first[i] and slots2[slot] == second[i] and rows[slot] < limit and rows[slot] > best:
@@ -69,7 +76,7 @@ def _find(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: i
 def _insert(first: Any, second: Any, ids: Any, slots1: Any, slots2: Any, rows: Any) -> None:
     mask = np.uint64(len(rows) - 1)
     for i in range(len(first)):
-        slot = _mix(first[i], second[i]) & mask
+        slot = mix(first[i], second[i]) & mask
         while rows[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         slots1[slot] = first[i]
@@ -84,7 +91,7 @@ def group_keys(first: Any, second: Any, slots: Any, group: Any, leader: Any) -> 
     mask = np.uint64(len(slots) - 1)
     count = 0
     for i in range(len(first)):
-        slot = _mix(first[i], second[i]) & mask
+        slot = mix(first[i], second[i]) & mask
         while True:
             g = slots[slot]
             if g < 0:

@@ -44,11 +44,21 @@ _KINDS: Final = frozenset(int(k) for k in Kind)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record."""
+    """One record.
+
+    Attributes
+    ----------
+    kind : Kind
+    version : int
+    payload : bytes
+    body : bytes
+        What follows the payload, so that large bytes need not be copied; empty in a record that was read.
+    """
 
     kind: Kind
     version: int
     payload: bytes
+    body: bytes = b""
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -167,28 +177,31 @@ class Segment:
         StorageError
             If it cannot be written; nothing of it is left then.
         """
-        if len(record.payload) > MAX_RECORD:
+        length = len(record.payload) + len(record.body)
+        if length > MAX_RECORD:
             raise StorageError(
-                f"One commit of {len(record.payload):,} bytes is too large for {self.path}.",
+                f"One commit of {length:,} bytes is too large for {self.path}.",
                 path=str(self.path),
                 hint="Split it into several transactions.",
             )
-        head = _HEAD.pack(len(record.payload), zlib.crc32(record.payload), record.version, record.kind, 0)[:-4]
+        checksum = zlib.crc32(record.body, zlib.crc32(record.payload))
+        head = _HEAD.pack(length, checksum, record.version, record.kind, 0)[:-4]
         head += zlib.crc32(head).to_bytes(4, "little")
         with explained(self.path):
             os.lseek(self._descriptor, self.offset, os.SEEK_SET)
             try:
                 self._fs.step("before append")
-                if len(record.payload) < _SMALL:
-                    self._fs.write(self._descriptor, head + record.payload)
+                if length < _SMALL:
+                    self._fs.write(self._descriptor, head + record.payload + record.body)
                 else:
                     self._fs.write(self._descriptor, head)
                     self._fs.write(self._descriptor, record.payload)
+                    self._fs.write(self._descriptor, record.body)
                 self._fs.step("after append")
                 if durable:
                     self._fs.sync(self._descriptor)
             except OSError:
                 os.ftruncate(self._descriptor, self.offset)
                 raise
-        self.offset += _HEAD.size + len(record.payload)
+        self.offset += _HEAD.size + length
         self._fs.step("after sync")

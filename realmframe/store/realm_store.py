@@ -429,9 +429,9 @@ class RealmStore:
             If it cannot be written; the realm stays as it was.
         """
         data = changeset.encode()
-        decoded = Changeset.decode(data)
         with self._writing():
-            return self._append(st.local_record(self._state, data, timestamp), decoded=decoded)
+            # What is applied is what was written, read back: replaying it cannot give anything else.
+            return self._append(st.local_record(self._state, data, timestamp))
 
     def integrate(
         self,
@@ -518,11 +518,11 @@ class RealmStore:
         with self._writing():
             self._append(st.meta_record(self._state, **changes))
 
-    def _append(self, record: Record, *, decoded: Changeset | None = None, durable: bool = True) -> Snapshot:
+    def _append(self, record: Record, *, durable: bool = True) -> Snapshot:
         """Apply a record, then write it, then show it."""
         assert self._segment is not None
         before = self._segment.offset
-        state, applied = st.advance(self._state, record, decoded)
+        state, applied = st.advance(self._state, record)
         self._segment.append(record, durable=durable)
         self._journal_bytes += self._segment.offset - before
         changed = state.snapshot is not self._state.snapshot

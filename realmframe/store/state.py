@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from realmframe.changes import Changeset, concat
 from realmframe.errors import RemoteProtocolError, UsageError
-from realmframe.store.apply import Applied, apply
+from realmframe.store.apply import Applied, apply, loaded_only
 from realmframe.store.journal import Kind, Record
 from realmframe.store.pending import Changes, LocalChange
 from realmframe.store.reset import advance_reset
@@ -77,6 +77,8 @@ _CURSORS: Final = (
     "upload_server_version",
 )
 _LOCAL: Final = struct.Struct("<qQ")
+#: Changesets of at least so many bytes are applied block by block while they are decoded, where that is possible.
+_BLOCKWISE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class State:
 def local_record(state: State, data: bytes, timestamp: int) -> Record:
     """Record a local transaction."""
     head = _LOCAL.pack(timestamp, state.progress.download_server_version)
-    return Record(Kind.LOCAL, state.snapshot.version + 1, head + data)
+    return Record(Kind.LOCAL, state.snapshot.version + 1, head, data)
 
 
 def integrate_record(
@@ -138,15 +140,13 @@ def meta_record(state: State, **changes: Any) -> Record:
 # ---------------------------------------------------------------------------------------------- replay
 
 
-def advance(state: State, record: Record, decoded: Changeset | None = None) -> tuple[State, Applied | None]:
+def advance(state: State, record: Record) -> tuple[State, Applied | None]:
     """Apply a record.
 
     Parameters
     ----------
     state : State
     record : Record
-    decoded : Changeset, optional
-        The changeset of a LOCAL record, if it is at hand.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def advance(state: State, record: Record, decoded: Changeset | None = None) -> t
         If its changesets contradict the state; nothing was changed then.
     """
     if record.kind is Kind.LOCAL:
-        return _advance_local(state, record, decoded)
+        return _advance_local(state, record)
     if record.kind is Kind.INTEGRATE:
         return _advance_integrate(state, record)
     if record.kind is Kind.RESET:
@@ -162,28 +162,41 @@ def advance(state: State, record: Record, decoded: Changeset | None = None) -> t
     return _advance_meta(state, json.loads(record.payload)), None
 
 
-def _advance_local(state: State, record: Record, decoded: Changeset | None) -> tuple[State, Applied]:
+def _advance_local(state: State, record: Record) -> tuple[State, Applied]:
     timestamp, server_version = _LOCAL.unpack_from(record.payload)
-    data = record.payload[_LOCAL.size :]
-    changeset = Changeset.decode(data) if decoded is None else decoded
-    applied = apply(state.snapshot, changeset, version=record.version)
+    data = record.body or record.payload[_LOCAL.size :]
+    applied = _loaded(state, [data], record.version) if len(data) >= _BLOCKWISE else None
+    if applied is None:
+        applied = apply(state.snapshot, Changeset.decode(data), version=record.version)
     pending = state.pending
-    if state.owner is not None and len(changeset):
+    if state.owner is not None and data:
         pending = pending.appended(LocalChange(record.version, server_version, timestamp, data))
     return replace(state, snapshot=applied.snapshot, pending=pending), applied
+
+
+def _loaded(state: State, parts: Sequence[bytes | memoryview], version: int) -> Applied | None:
+    """Apply changesets while they are decoded, if they only create objects and fill them."""
+    blocks = ((block, number == 0) for data in parts for number, block in enumerate(Changeset.blocks(data)))
+    return loaded_only(state.snapshot, blocks, version=version)
 
 
 def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | None]:
     (size,) = struct.unpack_from("<I", record.payload)
     head = json.loads(record.payload[4 : 4 + size])
     progress = Progress(*head["progress"])
-    entries, at = [], 4 + size
+    parts, at = [], 4 + size
     view = memoryview(record.payload)
-    for server, client, timestamp, file_ident, length in head["entries"]:
-        entries.append(Entry(server, client, timestamp, file_ident, bytes(view[at : at + length])))
+    for *_, length in head["entries"]:
+        parts.append(view[at : at + length])
         at += length
-    remote, pending = merged(state, entries)
-    applied = apply(state.snapshot, remote, version=record.version) if entries else None
+    applied, pending = None, state.pending
+    known_all = not any(len(pending.after(form[1])) for form in head["entries"])
+    if known_all and at >= _BLOCKWISE:
+        applied = _loaded(state, parts, record.version)
+    if applied is None and parts:
+        entries = [Entry(*form[:4], bytes(part)) for form, part in zip(head["entries"], parts, strict=True)]
+        remote, pending = merged(state, entries)
+        applied = apply(state.snapshot, remote, version=record.version)
     if progress.upload_server_version == 0:
         progress = replace(progress, upload_server_version=state.progress.upload_server_version)
     kept = pending.after(progress.download_client_version)

@@ -1,0 +1,227 @@
+"""Compiled loading: the instructions that create objects and fill their plain properties, straight into columns."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from realmframe.changes.jit import kernel
+from realmframe.store.index import hash_piece, mix
+
+# Why :func:`load_rows` stopped before the end.
+DONE: Final = 0
+#: At an instruction that loading does not know: the general way has to be gone.
+UNFIT: Final = 1
+#: At a row of another class.
+OTHER_CLASS: Final = 2
+#: At a property, or a link's target, whose name was not looked up yet.
+NEW_FIELD: Final = 3
+NEW_TARGET: Final = 4
+#: At an object whose slab is not the one at hand; at an object for which the index is too small.
+OTHER_SLAB: Final = 5
+NO_ROOM: Final = 6
+
+# Columns of a layout: type code on the wire, type code of what is kept (a link is its key), first word, null allowed.
+WIRE, KEPT, WORD, NULLABLE = range(4)
+# What is kept between calls: the last object, how many there are, and what the status is about.
+CURRENT, COUNT, SUBJECT = range(3)
+#: A property that was not looked up, and one that cannot be loaded.
+UNKNOWN: Final = -2
+_MAGNITUDE: Final = 0x7FFFFFFFFFFFFFFF
+_DECIMAL_ZERO: Final = 0x3040000000000000
+_NS: Final = 1_000_000_000
+_MAX_SECONDS: Final = 9_223_372_035
+
+
+@kernel
+def _slot(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any) -> Any:
+    """Find where a key is, or would be."""
+    mask = np.uint64(len(rows) - 1)
+    slot = mix(first, second) & mask
+    while rows[slot] >= 0 and (slots1[slot] != first or slots2[slot] != second):
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@kernel
+def rehash(slots1: Any, slots2: Any, rows: Any, new1: Any, new2: Any, new_rows: Any) -> None:
+    """Enter the keys of one index into a larger one."""
+    for i in range(len(rows)):
+        if rows[i] >= 0:
+            slot = _slot(slots1[i], slots2[i], new1, new2, new_rows)
+            new1[slot], new2[slot], new_rows[slot] = slots1[i], slots2[i], rows[i]
+
+
+@kernel
+def _key(kind: int, high: int, low: int, base: int, string_start: Any, string_len: Any) -> Any:
+    """Give the two words as which a key is kept: of a string, address and size."""
+    if kind == 3:
+        return base + string_start[low], string_len[low]
+    if kind == 1:
+        return low, np.int64(0)
+    return high, low
+
+
+@kernel
+def _is_one_word(kind: int) -> bool:
+    return 5 <= kind <= 7 or kind == 1 or kind == 2
+
+
+@kernel
+def _put(words: Any, at: int, word: int, kind: int, high: int, low: int, base: int, null: bool, nullable: bool) -> bool:
+    """Write a value that is no link; tell whether loading can."""
+    if kind == 3 or kind == 4:
+        words[word, at], words[word + 1, at] = base + high, low
+    elif kind == 5:
+        fits = -_NS < low < _NS and -_MAX_SECONDS <= high <= _MAX_SECONDS
+        if not fits or (high > 0 and low < 0) or (high < 0 and low > 0):
+            return False
+        words[word, at] = high * _NS + low
+    elif kind == 6 or kind == 7:
+        magnitude = 0x7FFFFFFF if kind == 6 else _MAGNITUDE
+        # A number that equals what is there is not written: a zero of the other sign.
+        if null or low & magnitude != 0 or words[word, at] & magnitude != 0:
+            words[word, at] = low
+    elif kind == 8:
+        if not nullable and low == 0 and high < 0 and high & _MAGNITUDE == _DECIMAL_ZERO:
+            return False
+        words[word, at], words[word + 1, at] = low, high
+    elif kind == 2:
+        words[word, at] = np.int64(low != 0)
+    elif kind == 1:
+        words[word, at] = low
+    else:
+        words[word, at], words[word + 1, at] = high, low
+    return True
+
+
+@kernel
+def load_rows(
+    start: int,
+    stop: int,
+    class_number: int,
+    key_kind: int,
+    op: Any,
+    table: Any,
+    field: Any,
+    key_type: Any,
+    key_hi: Any,
+    key_lo: Any,
+    value_type: Any,
+    value_hi: Any,
+    value_lo: Any,
+    link_table: Any,
+    link_type: Any,
+    path_len: Any,
+    string_start: Any,
+    string_len: Any,
+    base: int,
+    column_of: Any,
+    layout: Any,
+    targets: Any,
+    state: Any,
+    slots1: Any,
+    slots2: Any,
+    rows: Any,
+    base1: Any,
+    base2: Any,
+    base_rows: Any,
+    first_row: int,
+    words: Any,
+    valid: Any,
+) -> Any:
+    """Load rows of one class from ``start`` on; give the row at which it stopped, and why.
+
+    ``base`` is the address of the heap. ``words`` and ``valid`` are the slab with the objects from ``first_row`` on, the first two words being the key;
+    ``slots1, slots2, rows`` index the objects loaded, ``base...`` those that were there.
+    """
+    room = words.shape[1]
+    current, count = state[CURRENT], state[COUNT]
+    status, n = DONE, start
+    while n < stop:
+        code = op[n]
+        if table[n] != class_number:
+            status = OTHER_CLASS
+            break
+        if (code != 2 and code != 4) or key_type[n] != key_kind:
+            status = UNFIT
+            break
+        high, low = key_hi[n], key_lo[n]
+        one, two = _key(key_kind, high, low, base, string_start, string_len)
+        at = current - first_row
+        known = False
+        # An update is mostly of the object of the last instruction, or of the one after it.
+        if code == 4:
+            known = 0 <= at < room and words[0, at] == one and words[1, at] == two
+            if not known and -1 <= at < room - 1 and current + 1 < count:
+                at += 1
+                known = words[0, at] == one and words[1, at] == two
+        if not known:
+            if key_kind == 3:
+                first, second = hash_piece(one, two)
+            elif key_kind == 1:
+                first, second = np.uint64(low), np.uint64(1)
+            else:
+                first, second = np.uint64(high), np.uint64(low)
+            slot = _slot(first, second, slots1, slots2, rows)
+            row = rows[slot]
+            fresh = row < 0
+            if fresh:
+                if code == 4 or base_rows[_slot(first, second, base1, base2, base_rows)] >= 0:
+                    status = UNFIT
+                    break
+                if 2 * (count + 1) > len(rows):
+                    status = NO_ROOM
+                    break
+                row = count
+            at = row - first_row
+            if at < 0 or at >= room:
+                state[SUBJECT] = row
+                status = OTHER_SLAB
+                break
+            if fresh:
+                slots1[slot], slots2[slot], rows[slot] = first, second, row
+                words[0, at], words[1, at] = one, two
+                count += 1
+        current = first_row + at
+        if code == 2:
+            n += 1
+            continue
+        column = column_of[field[n]]
+        if column < 0 or path_len[n] != 0:
+            state[SUBJECT] = field[n]
+            status = NEW_FIELD if column == UNKNOWN else UNFIT
+            break
+        kind, word, nullable = value_type[n], layout[column, WORD], layout[column, NULLABLE] != 0
+        high, low = value_hi[n], value_lo[n]
+        if kind == 0:
+            if not nullable:
+                status = UNFIT
+                break
+            words[word, at] = 0
+            if not _is_one_word(layout[column, KEPT]):
+                words[word + 1, at] = 0
+            valid[column, at] = 0
+            n += 1
+            continue
+        if kind != layout[column, WIRE]:
+            status = UNFIT
+            break
+        if kind == 9:
+            if link_table[n] != targets[column] or link_type[n] != layout[column, KEPT]:
+                state[SUBJECT] = column
+                status = NEW_TARGET if targets[column] == UNKNOWN else UNFIT
+                break
+            one, two = _key(link_type[n], high, low, base, string_start, string_len)
+            words[word, at] = one
+            if not _is_one_word(link_type[n]):
+                words[word + 1, at] = two
+        elif not _put(words, at, word, kind, high, low, base, nullable and valid[column, at] == 0, nullable):
+            status = UNFIT
+            break
+        valid[column, at] = 1
+        n += 1
+    state[CURRENT], state[COUNT] = current, count
+    return n, status
+
