@@ -73,7 +73,12 @@ def decode(data: bytes | bytearray | memoryview | Array) -> Changeset:
     if error:
         raise BadChangesetError(f"The changeset is malformed: {_WORDS[error]}", offset=int(offset))
     return Changeset(
-        **_columns(blocks, n), path=path[:used], path_is_key=is_key[:used], string_start=start, string_len=size, heap=buf
+        **_columns(blocks, n),
+        path=path[:used],
+        path_is_key=is_key[:used],
+        string_start=start,
+        string_len=size,
+        heap=buf,
     )
 
 
@@ -100,11 +105,9 @@ def decode_blocks(data: bytes | memoryview, rows: int = 16_384) -> Iterator[Chan
     path, is_key = np.empty(rows, np.int64), np.empty(rows, np.bool_)
     start, size = np.empty(rows, np.int64), np.empty(rows, np.int64)
     at = strings = 0
-    error = k.NO_ROOM
-    while error == k.NO_ROOM and len(buf):
-        error, at, n, used, strings = decode_columns(
-            buf, at, strings, *blocks.values(), path, is_key, start, size
-        )
+    error = k.NO_ROOM if len(buf) else 0
+    while error == k.NO_ROOM:
+        error, at, n, used, strings = decode_columns(buf, at, strings, *blocks.values(), path, is_key, start, size)
         if error not in (0, k.NO_ROOM):
             break
         if n:

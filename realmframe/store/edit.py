@@ -12,7 +12,7 @@ from realmframe.store import types as t
 from realmframe.store.arrays import default_value, keys_to_arrow, keys_to_list, model_to_arrow
 from realmframe.store.index import Ids, KeyIndex, arrow_words, key_words
 from realmframe.store.nested import thaw
-from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table, concat_arrays, join_chunks
+from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table, concat_arrays
 
 #: Above so many changed rows of one chunk, a column is rebuilt by one gather instead of by splicing.
 _SPLICE: int = 8
@@ -84,7 +84,7 @@ class TableEdit:
             order = np.argsort(final, kind="stable")
             index.insert(first[order], second[order], final[order])
         if fresh is not None:
-            chunks = _append(chunks, fresh, base.cls.key_property)
+            chunks = _append(chunks, fresh)
         table = Table(base.cls, base.schema, tuple(chunks), index, base.next_id + len(final))
         if self._rekeyed:
             table = self._with_new_keys(table, final)
@@ -262,22 +262,22 @@ def replaced(cells: Cells, offsets: Ids, new: Any) -> Cells:
     return Cells(cells.prop, cells.schema, concat_arrays([old, new], cells.prop).take(pa.array(gather)))
 
 
-def _append(chunks: list[Chunk], fresh: Chunk, key: Property | None) -> list[Chunk]:
+def _append(chunks: list[Chunk], fresh: Chunk) -> list[Chunk]:
     """Append any number of rows."""
     if len(fresh) <= CHUNK_ROWS:
-        return append_chunk(chunks, fresh, key)
+        return append_chunk(chunks, fresh)
     for start in range(0, len(fresh), CHUNK_ROWS):
         part = fresh.take(np.arange(start, min(start + CHUNK_ROWS, len(fresh))))
-        chunks = append_chunk(chunks, part, key)
+        chunks = append_chunk(chunks, part)
     return chunks
 
 
-def append_chunk(chunks: list[Chunk], fresh: Chunk, key: Property | None) -> list[Chunk]:
+def append_chunk(chunks: list[Chunk], fresh: Chunk) -> list[Chunk]:
     """Append a chunk; small ones at the end are joined as in a binary counter, so that there are few."""
     chunks.append(fresh)
     while len(chunks) > 1 and 2 * len(chunks[-1]) > len(chunks[-2]) and len(chunks[-1]) + len(chunks[-2]) <= CHUNK_ROWS:
         last = chunks.pop()
-        chunks[-1] = join_chunks([chunks[-1], last], key)
+        chunks[-1] = chunks[-1].joined(last)
     return chunks
 
 

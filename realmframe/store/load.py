@@ -9,34 +9,27 @@ Anything else ends the attempt; then nothing was done, and the general way of :m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from realmframe.changes import Changeset
 from realmframe.errors import RealmError
-from realmframe.model import ObjectSchema, Property, PropertyType, Schema
+from realmframe.model import Schema
 from realmframe.store import load_kernels as k
-from realmframe.store import types as t
-from realmframe.store.arrays import default_value
-from realmframe.store.edit import append_chunk, default_cells
-from realmframe.store.gather import fixed_array, memory_strings, words_to_bytes
+from realmframe.store.edit import append_chunk
 from realmframe.store.index import Ids, KeyIndex
-from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table
+from realmframe.store.loaded import Layout, LoadedChunk, layout_of
+from realmframe.store.table import CHUNK_ROWS, Chunk, Table
 
 _CREATE: Final = 2
 #: Opcodes that change the schema: AddTable, EraseTable, AddColumn, EraseColumn.
 IS_SCHEMA: Final = np.isin(np.arange(256), (0, 1, 6, 7))
-#: What is kept in one word; everything else takes two.
-_ONE_WORD: Final = frozenset(
-    {PropertyType.INT, PropertyType.BOOL, PropertyType.DATE, PropertyType.FLOAT, PropertyType.DOUBLE}
-)
-_GLOBAL_KEY: Final = -1
 #: So many instructions pay for one change between classes or slabs.
 _PER_CHANGE: Final = 64
 _SMALL_INDEX: Final = 16
+#: So few names are looked up at once, not when they are met.
+_FEW_STRINGS: Final = 64
 
 
 class Target(Protocol):
@@ -55,97 +48,6 @@ class Target(Protocol):
         """Note what became of a class."""
 
 
-class Layout:
-    """Where the properties of a class are in a slab."""
-
-    def __init__(self, cls: ObjectSchema, schema: Schema) -> None:
-        key = cls.key_property
-        self.cls, self.schema, self.key_kind = cls, schema, _GLOBAL_KEY if key is None else int(key.type)
-        self.numbers: dict[str, int] = {}
-        self.others: list[Property] = []
-        self.first = np.zeros(2, np.int64)
-        forms, first = [], [0, 0]
-        for prop in cls.columns.values():
-            if not t.is_scalar(prop, schema):
-                self.others.append(prop)
-                continue
-            kept = int(prop.type)
-            if prop.type is PropertyType.OBJECT:
-                target = schema[prop.target or ""].key_property
-                kept = _GLOBAL_KEY if target is None else int(target.type)
-            nullable = prop.optional or prop.type is PropertyType.OBJECT
-            self.numbers[prop.name] = len(forms)
-            forms.append((int(prop.type), kept, len(first), nullable))
-            first += [0] if kept in _ONE_WORD else [0, 0]
-            if prop.type is PropertyType.DECIMAL128 and not nullable:
-                zero = default_value(prop, schema)
-                first[-2:] = [zero.low, zero.high]
-        self.forms = np.array(forms, np.int64).reshape(-1, 4)
-        self.first = np.array(first, np.int64)
-
-    def slab(self, room: int) -> tuple[Any, Any]:
-        """Make the words, and which of them are no nulls, of so many new objects."""
-        words = np.zeros((len(self.first), room), np.int64)
-        for number in np.flatnonzero(self.first).tolist():
-            words[number] = self.first[number]
-        return words, np.zeros((len(self.forms), room), np.bool_)
-
-    def arrays(self, words: Any, valid: Any) -> tuple[pa.Array, dict[str, Cells]]:
-        """Make the keys and columns out of a slab."""
-        count = words.shape[1]
-        keys = _array(self.key_kind, words, 0, None)
-        columns: dict[str, Cells] = {}
-        for name, number in self.numbers.items():
-            _, kept, word, nullable = self.forms[number].tolist()
-            array = _array(kept, words, word, valid[number] if nullable else None)
-            columns[name] = Cells(self.cls.columns[name], self.schema, array)
-        for prop in self.others:
-            columns[prop.name] = default_cells(prop, self.schema, count)
-        return keys, {name: columns[name] for name in self.cls.columns}
-
-
-def _array(kept: int, words: Any, word: int, valid: Any) -> pa.Array:
-    """Make an Arrow array out of the words of one column."""
-    one = words[word]
-    if kept in _ONE_WORD:
-        kind = PropertyType(kept)
-        if kind is PropertyType.BOOL:
-            return fixed_array(np.packbits(one != 0, bitorder="little"), pa.bool_(), valid, len(one))
-        data = one.astype(np.uint32) if kind is PropertyType.FLOAT else one.copy()
-        return fixed_array(data, t.SCALARS[kind], valid, len(one))
-    two = words[word + 1]
-    if kept == PropertyType.STRING or kept == PropertyType.DATA:
-        return memory_strings(one, two, t.SCALARS[PropertyType(kept)], valid)
-    if kept == PropertyType.DECIMAL128:
-        data, extension = np.stack([one, two], axis=1), t.DECIMAL128
-    elif kept == PropertyType.OBJECT_ID:
-        data, extension = words_to_bytes(one, two, 12), t.OBJECT_ID
-    else:
-        data, extension = words_to_bytes(one, two, 16), t.GLOBAL_KEY if kept == _GLOBAL_KEY else pa.uuid()
-    storage = fixed_array(data, extension.storage_type, valid, len(one))
-    return pa.ExtensionArray.from_storage(extension, storage)
-
-
-class _ById:
-    """A schema that is equal to itself only, which is quick to tell."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Schema) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and self.value is other.value
-
-
-@lru_cache(maxsize=256)
-def _layout(name: str, schema: _ById) -> Layout:
-    return Layout(schema.value[name], schema.value)
-
-
 class _Loader:
     """The new objects of one class."""
 
@@ -155,18 +57,23 @@ class _Loader:
         self._slabs = [layout.slab(self._room)]
         self._at = 0
         self._state = np.zeros(3, np.int64)
-        self._index = KeyIndex.empty(max(_SMALL_INDEX, 1 << (2 * room - 1).bit_length()))
+        self._index = KeyIndex.empty(max(_SMALL_INDEX, 1 << (2 * self._room - 1).bit_length()))
         self._column_of = np.empty(0, np.int64)
         self._targets = np.empty(0, np.int64)
-        self.changes = 0
+        self.changes = 0  # from slab to slab
 
-    def forget_strings(self) -> None:
-        """Prepare for another string table."""
-        self._column_of = np.empty(0, np.int64)
+    def use_strings(self, cs: Changeset) -> None:
+        """Prepare for the string table of a changeset."""
+        few = len(cs.string_start) <= _FEW_STRINGS
+        known = [self.layout.numbers.get(name, -1) for name in cs.strings] if few else []
+        self._column_of = np.array(known, np.int64)
         self._targets = np.full(len(self.layout.forms), k.UNKNOWN, np.int64)
 
-    def take(self, cs: Changeset, start: int, stop: int) -> int:
-        """Load rows from one on; give where rows of another class begin, -1 if they cannot be loaded."""
+    def take(self, cs: Changeset, start: int, stop: int, changes: int) -> int:
+        """Load rows from one on; give where rows of another class begin, -1 if they cannot be loaded.
+
+        From slab to slab is gone no more than so many times, all in all.
+        """
         strings = len(cs.string_start)
         if len(self._column_of) < strings:
             grown = np.full(2 * strings, k.UNKNOWN, np.int64)
@@ -181,7 +88,7 @@ class _Loader:
                 self._column_of[subject] = self.layout.numbers.get(cs.string(subject), -1)
             elif status == k.NO_ROOM:
                 self._grow()
-            elif status == k.OTHER_SLAB:
+            elif status == k.OTHER_SLAB and self.changes < changes:
                 self._at = subject // self._room
                 self.changes += 1
                 while len(self._slabs) <= self._at:
@@ -223,6 +130,7 @@ class _Loader:
             base.slots1,
             base.slots2,
             base.rows,
+            self.table.next_id,
             self._at * self._room,
             words,
             valid,
@@ -238,17 +146,20 @@ class _Loader:
         k.rehash(old.slots1, old.slots2, old.rows, new.slots1, new.slots2, new.rows)
         self._index = new
 
-    def finish(self) -> tuple[Table, Ids]:
-        """Make the new table; give also the ids of the new rows."""
+    def finish(self, heaps: tuple[Any, ...]) -> tuple[Table, Ids]:
+        """Make the new table, out of text in some heaps; give also the ids of the new rows."""
         table, count = self.table, int(self._state[k.COUNT])
         ids = np.arange(table.next_id, table.next_id + count, dtype=np.int64)
-        chunks = list(table.chunks)
+        chunks: list[Chunk] = list(table.chunks)
         for number, (words, valid) in enumerate(self._slabs):
             first = number * self._room
             size = min(self._room, count - first)
             if size > 0:
-                keys, columns = self.layout.arrays(words[:, :size], valid[:, :size])
-                chunks = append_chunk(chunks, Chunk(ids[first : first + size], keys, columns), table.cls.key_property)
+                part = ids[first : first + size]
+                if 2 * size <= self._room:
+                    words, valid = words[:, :size].copy(), valid[:, :size].copy()
+                chunk = LoadedChunk(part, self.layout, words[:, :size], valid[:, :size], heaps)
+                chunks = append_chunk(chunks, chunk)
         self._slabs.clear()
         return Table(table.cls, table.schema, tuple(chunks), self._indexed(count), table.next_id + count), ids
 
@@ -260,8 +171,9 @@ class _Loader:
             return mine
         if base.end != start:
             base = base.branch(start)
-        where = np.flatnonzero(mine.rows >= 0)
-        where = where[np.argsort(mine.rows[where])]
+        (where,) = (mine.rows >= 0).nonzero()
+        if count > 1:
+            where = where[np.argsort(mine.rows[where])]
         base.insert(mine.slots1[where], mine.slots2[where], mine.rows[where] + start)
         return base
 
@@ -300,10 +212,10 @@ class _Loading:
             loader = self._loader(cs, start, stop)
             if loader is None:
                 return False
-            loader.changes += 1
-            start = loader.take(cs, start, stop)
-            self._credit -= _PER_CHANGE * loader.changes
-            loader.changes = 0
+            self._credit -= _PER_CHANGE
+            before = loader.changes
+            start = loader.take(cs, start, stop, before + self._credit // _PER_CHANGE)
+            self._credit -= _PER_CHANGE * (loader.changes - before)
             if start < 0 or self._credit < 0:
                 return False
         return True
@@ -319,15 +231,15 @@ class _Loading:
                 if table is None or int(cs.op[start]) != _CREATE:
                     return None
                 room = self._room if self._room is not None else CHUNK_ROWS
-                found = self._loaders[name] = _Loader(table, _layout(name, _ById(table.schema)), room)
-            found.forget_strings()
+                found = self._loaders[name] = _Loader(table, layout_of(name, table.schema), room)
+            found.use_strings(cs)
             self._by_number[number] = found
         return found
 
     def finish(self) -> None:
         """Give the run the tables with what was loaded."""
         for name, loader in self._loaders.items():
-            self._run.tables[name], ids = loader.finish()
+            self._run.tables[name], ids = loader.finish(tuple(self._heaps))
             self._run.note(name, ids, {}, np.empty(0, np.int64))
         self._loaders.clear()
         self._by_number.clear()
@@ -354,4 +266,3 @@ def load(run: Target, parts: Iterable[tuple[Changeset, bool]], *, room: int | No
     except RealmError:
         return False  # the general way says what is wrong
     return True
-

@@ -45,6 +45,18 @@ def _slot(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any) -> Any:
 
 
 @kernel
+def _was_there(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: int) -> bool:
+    """Tell whether a key has an id below a limit, which it keeps when its object is erased."""
+    mask = np.uint64(len(rows) - 1)
+    slot = mix(first, second) & mask
+    while rows[slot] >= 0:
+        if slots1[slot] == first and slots2[slot] == second and rows[slot] < limit:
+            return True
+        slot = (slot + np.uint64(1)) & mask
+    return False
+
+
+@kernel
 def rehash(slots1: Any, slots2: Any, rows: Any, new1: Any, new2: Any, new_rows: Any) -> None:
     """Enter the keys of one index into a larger one."""
     for i in range(len(rows)):
@@ -127,14 +139,16 @@ def load_rows(
     base1: Any,
     base2: Any,
     base_rows: Any,
+    base_limit: int,
     first_row: int,
     words: Any,
     valid: Any,
 ) -> Any:
     """Load rows of one class from ``start`` on; give the row at which it stopped, and why.
 
-    ``base`` is the address of the heap. ``words`` and ``valid`` are the slab with the objects from ``first_row`` on, the first two words being the key;
-    ``slots1, slots2, rows`` index the objects loaded, ``base...`` those that were there.
+    ``base`` is the address of the heap. ``words`` and ``valid`` are the slab with the objects from ``first_row`` on;
+    its first two words are the key. ``slots1, slots2, rows`` index the objects loaded, ``base...`` those that were
+    there: with ids below ``base_limit``.
     """
     room = words.shape[1]
     current, count = state[CURRENT], state[COUNT]
@@ -168,7 +182,7 @@ def load_rows(
             row = rows[slot]
             fresh = row < 0
             if fresh:
-                if code == 4 or base_rows[_slot(first, second, base1, base2, base_rows)] >= 0:
+                if code == 4 or _was_there(first, second, base1, base2, base_rows, base_limit):
                     status = UNFIT
                     break
                 if 2 * (count + 1) > len(rows):
@@ -224,4 +238,3 @@ def load_rows(
         n += 1
     state[CURRENT], state[COUNT] = current, count
     return n, status
-

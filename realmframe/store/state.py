@@ -194,7 +194,10 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
     if known_all and at >= _BLOCKWISE:
         applied = _loaded(state, parts, record.version)
     if applied is None and parts:
-        entries = [Entry(*form[:4], bytes(part)) for form, part in zip(head["entries"], parts, strict=True)]
+        entries = [
+            Entry(server, client, timestamp, file_ident, bytes(part))
+            for (server, client, timestamp, file_ident, _), part in zip(head["entries"], parts, strict=True)
+        ]
         remote, pending = merged(state, entries)
         applied = apply(state.snapshot, remote, version=record.version)
     if progress.upload_server_version == 0:

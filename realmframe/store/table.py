@@ -6,6 +6,7 @@ cells never change; a new version of a table shares those that it did not touch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -119,12 +120,11 @@ class Chunk:
         columns = {name: cells.take(offsets) for name, cells in self.columns.items()}
         return Chunk(self.ids[offsets], self.keys.take(pa.array(offsets)), columns)
 
-
-def join_chunks(chunks: Sequence[Chunk], key: Property | None) -> Chunk:
-    """Put chunks end to end."""
-    columns = {name: join_cells([c.columns[name] for c in chunks]) for name in chunks[0].columns}
-    keys = pa.concat_arrays([c.keys for c in chunks])
-    return Chunk(np.concatenate([c.ids for c in chunks]), keys, columns)
+    def joined(self, other: Chunk) -> Chunk:
+        """Put another chunk after this one."""
+        columns = {name: join_cells([cells, other.columns[name]]) for name, cells in self.columns.items()}
+        keys = pa.concat_arrays([self.keys, other.keys])
+        return Chunk(np.concatenate([self.ids, other.ids]), keys, columns)
 
 
 class Table:
@@ -137,8 +137,8 @@ class Table:
     ) -> None:
         self.cls, self.schema, self.chunks = cls, schema, chunks
         self.index, self.next_id = index, next_id
-        self._first = np.array([c.ids[0] for c in chunks], np.int64)
-        self._starts = np.cumsum([0, *(len(c) for c in chunks)], dtype=np.int64)
+        self._first: Ids | None = None
+        self._starts = np.array([0, *itertools.accumulate(len(c.ids) for c in chunks)], np.int64)
 
     @classmethod
     def empty(cls, object_schema: ObjectSchema, schema: Schema) -> Table:
@@ -212,7 +212,7 @@ class Table:
         """Give the position of each row id, -1 where that row does not exist."""
         if not self.chunks or not len(ids):
             return np.full(len(ids), -1, np.int64)
-        number = np.searchsorted(self._first, ids, "right") - 1
+        number = np.searchsorted(self.first_ids, ids, "right") - 1
         out = np.full(len(ids), -1, np.int64)
         for n in np.unique(number[number >= 0]).tolist():
             chunk = self.chunks[n]
@@ -264,4 +264,6 @@ class Table:
     @property
     def first_ids(self) -> Ids:
         """Row id of the first row of each chunk."""
+        if self._first is None:
+            self._first = np.array([c.ids[0] for c in self.chunks], np.int64)
         return self._first
