@@ -1,5 +1,6 @@
 """``apply(snapshot, changeset)``: the one path by which anything ever changes a realm.
 
+A changeset that only creates objects and fills them is loaded (:mod:`realmframe.store.load`). This is the general way.
 Rows of a changeset are taken class by class. Where every instruction on an object is a creation, an erasure or an
 update of a plain field, whole columns are applied at once: the last write of the changeset wins. Objects that anything
 else touches (nested paths, collections, counters, an erasure among other instructions) go one instruction at a time, in

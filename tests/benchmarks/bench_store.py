@@ -5,6 +5,7 @@ Run it as ``python tests/benchmarks/bench_store.py [ROWS]`` (1,000,000 by defaul
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -53,10 +54,11 @@ def commits(folder: Path) -> None:
         changes = [_objects(n, 1) for n in range(COMMITS + 50)]
         for change in changes[:50]:
             store.commit(change, timestamp=0)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         for change in changes[50:]:
             store.commit(change, timestamp=0)
         rate = COMMITS / (time.perf_counter() - start)
+        used = (time.process_time() - used) / COMMITS
     database = sqlite3.connect(folder / "c.sqlite", isolation_level=None)
     database.executescript(
         "pragma journal_mode=wal; pragma synchronous=full; create table C (id integer primary key, a)"
@@ -66,7 +68,18 @@ def commits(folder: Path) -> None:
         database.execute("insert into C values (?, ?)", (n, n))
     other = COMMITS / (time.perf_counter() - start)
     database.close()
-    print(f"durable one-object commits: {rate:,.0f}/s; SQLite WAL, synchronous=FULL: {other:,.0f}/s")
+    print(f"durable one-object commits: {rate:,.0f}/s, processor time {used * 1e6:.0f} us each")
+    print(f"beside: fdatasync alone {_syncs(folder):,.0f}/s; SQLite WAL, synchronous=FULL: {other:,.0f}/s")
+
+
+def _syncs(folder: Path) -> float:
+    """Measure how often a second a growing file can be on disk, with nothing else to do."""
+    with (folder / "sync.bin").open("wb", buffering=0) as file:
+        start = time.perf_counter()
+        for _ in range(COMMITS // 4):
+            file.write(bytes(160))
+            os.fdatasync(file.fileno())
+        return COMMITS / 4 / (time.perf_counter() - start)
 
 
 def bootstrap(folder: Path, rows: int) -> None:

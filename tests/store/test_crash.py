@@ -10,9 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from realmframe.store import Owner, RealmStore
+from realmframe.changes import Changeset
+from realmframe.changes import instructions as ins
+from realmframe.model import PropertyType
+from realmframe.store import Owner, RealmStore, Snapshot, apply, upsert_changeset
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -138,3 +142,87 @@ def test_killed_at_random(tmp_path: Path, kind: str) -> None:
     path, chance = tmp_path / "a.realm", random.Random(kind)
     for _ in range(4):
         _check(path, _run(path, kind, kill_after=chance.uniform(0.0, 0.25)), kind)
+
+
+#: Commits, or integrates, one changeset of some megabytes; is killed at a step, or after a part of the record's bytes.
+BIG_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from realmframe.changes import Changeset
+from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
+
+path, source, kind, step, part = *sys.argv[1:5], float(sys.argv[5])
+armed = False
+
+class Killing(FileSystem):
+    def step(self, name):
+        if armed and name == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def write(self, descriptor, data):
+        if armed and step == "part" and len(data) > 1_000_000:
+            super().write(descriptor, memoryview(data)[: int(part * len(data))])
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().write(descriptor, data)
+
+data = Path(source).read_bytes()
+with RealmStore.open(path, owner=Owner("app", "ann"), fs=Killing()) as store:
+    armed = True
+    if kind == "commit":
+        store.commit(Changeset.decode(data), timestamp=1)
+    else:
+        store.integrate([Entry(5, 0, 1, 7, data)], Progress(5, 0, 5, 1, 0, 0))
+    print("done", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+BIG_ROWS = 60_000
+
+
+def _big() -> Changeset:
+    made = [ins.AddTable("B", pk_field="_id", pk_type=PropertyType.INT)]
+    empty = apply(Snapshot.empty(), Changeset.from_instructions([*made, *BIG_COLUMNS])).snapshot
+    texts = pa.array([f"text {n % 50}" for n in range(BIG_ROWS)])
+    numbers = pa.array(range(BIG_ROWS))
+    return upsert_changeset(empty, "B", pa.table({"_id": numbers, "n": numbers, "s": texts}))
+
+
+BIG_COLUMNS: list[ins.Instruction] = [
+    ins.AddColumn("B", "n", PropertyType.INT),
+    ins.AddColumn("B", "s", PropertyType.STRING),
+]
+#: Way, step, part of the bytes that are written, whether the objects are there afterwards.
+BIG_POINTS = [
+    ("commit", "before append", 0.0, False),
+    ("commit", "part", 0.0, False),
+    ("commit", "part", 0.5, False),
+    ("commit", "part", 0.99999, False),
+    ("commit", "after append", 1.0, True),
+    ("commit", "after sync", 1.0, True),
+    ("integrate", "part", 0.3, False),
+    ("integrate", "-", 1.0, True),
+]
+
+
+def test_killed_amid_a_large_commit(tmp_path: Path) -> None:
+    """Wherever a commit of many objects is killed, all of them are there or none, and the next attempt succeeds."""
+    made = _big()
+    source = tmp_path / "changeset.bin"
+    source.write_bytes(made.encode())
+    assert source.stat().st_size > 2_000_000
+    for number, (kind, step, part, there) in enumerate(BIG_POINTS):
+        path = tmp_path / f"{number}.realm"
+        with RealmStore.open(path, owner=Owner("app", "ann")) as store:
+            schema = [ins.AddTable("B", pk_field="_id", pk_type=PropertyType.INT), *BIG_COLUMNS]
+            store.commit(Changeset.from_instructions(schema), timestamp=0)
+        command = [sys.executable, "-c", BIG_WRITER, str(path), str(source), kind, step, str(part)]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert ended.stdout == ("done\n" if step == "-" else "")
+        with RealmStore.open(path, owner=Owner("app", "ann")) as store:
+            table = store.snapshot.table("B")
+            assert len(table) == (BIG_ROWS if there else 0), (kind, step, part)
+            assert len(store.pending()) == 1 + (there and kind == "commit")
+            assert store.progress.download_server_version == (5 if there and kind == "integrate" else 0)
+            if not there:
+                table = store.commit(made, timestamp=2).table("B")
+            assert table.column("n").combine_chunks().to_pylist() == list(range(BIG_ROWS))
+            assert table.column("s")[BIG_ROWS - 1].as_py() == f"text {(BIG_ROWS - 1) % 50}"
