@@ -27,6 +27,8 @@ _CREATE: Final = 2
 IS_SCHEMA: Final = np.isin(np.arange(256), (0, 1, 6, 7))
 #: So many instructions pay for one change between classes or slabs.
 _PER_CHANGE: Final = 64
+#: ... beyond the changes that so many would pay for.
+_FREE: Final = 4096
 _SMALL_INDEX: Final = 16
 #: So few names are looked up at once, not when they are met.
 _FEW_STRINGS: Final = 64
@@ -186,7 +188,7 @@ class _Loading:
         self._loaders: dict[str, _Loader] = {}
         self._by_number: dict[int, _Loader] = {}
         self._heaps: list[Any] = []  # the slabs hold addresses in them
-        self._credit = _PER_CHANGE * _PER_CHANGE
+        self._credit = _FREE
 
     def take(self, cs: Changeset, *, new_strings: bool) -> bool:
         """Load a block of a changeset; tell whether that could be done."""

@@ -102,6 +102,7 @@ def test_loaded_equals_dictionaries(made: list[Any], cut: int, rows: int, slab: 
         plain.apply(one)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(load, "CHUNK_ROWS", slab)
+        patch.setattr(load, "_FREE", 1_000_000)
         patch.setattr(loaded, "_LAZY_ROWS", 2)
         parts = [made[:cut], made[cut:]]
         for given_parts in ([(decoded(made), True)], blocks(parts, rows)):
