@@ -185,7 +185,7 @@ class Writer:
         """Do one thing."""
         kind = self.pick(24)
         table = self.choose(self.realm.objects) if self.pick(3) == 0 else "T"
-        key = self.choose(KEYS[table])
+        key = self.choose(KEYS[table][: 2 if self.pick(4) else None])
         columns = list(self.realm.columns[table].values())
         if table == "T" and self.focus:
             columns = [c for c in columns if c.field in self.focus or c.field[0] == "x"]
@@ -252,7 +252,13 @@ class Writer:
             self._set_value(where, path, self._value(column))
 
     def _set_value(self, where: Where, path: Path, value: Any) -> None:
-        self.emit(i.Update(*where, path, value, is_default=not self.pick(8)))
+        one = i.Update(*where, path, value)
+        if path and isinstance(path[-1], int):
+            holder, _, _, _ = self.realm.place(one, len(path))
+            one.prior_size = len(holder)
+        else:
+            one.is_default = not self.pick(8)
+        self.emit(one)
 
     def _collection(self, where: Where, path: Path) -> None:
         """Make a Mixed value a collection."""
@@ -274,14 +280,14 @@ class Writer:
 
     def _list(self, where: Where, path: Path, column: i.AddColumn, value: list[Any]) -> None:
         size, kind = len(value), self.pick(12)
-        if size and kind < 3:
+        if size and kind < 6:
             self._element(where, (*path, self.pick(size)), column, value)
-        elif size and kind == 3:
+        elif size and kind < 8:
             self.emit(i.ArrayErase(*where, (*path, self.pick(size)), size))
-        elif size > 1 and kind == 4:
+        elif size > 1 and kind == 8:
             at = self.pick(size)
             self.emit(i.ArrayMove(*where, (*path, at), (at + 1 + self.pick(size - 1)) % size, size))
-        elif size and kind == 5:
+        elif size and kind == 9 and self.pick(2):
             self.emit(i.Clear(*where, path, C.LIST))
         else:
             new = self._new_item(column)

@@ -11,16 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realmframe import store
 from realmframe.changes import Changeset, Instruction
 from realmframe.changes import instructions as i
-from realmframe.conformance.checks import comparable
-from realmframe.conformance.vectors import state_to_json
+from realmframe.conformance.checks import forms
 from realmframe.errors import MergeError
 from realmframe.merge import Timed, transform
 from realmframe.merge.index import Minor
 from realmframe.model import Collection, Link, Marker, PropertyType
-from tests.merge.conftest import BASE, sides, timed, transactions
+from tests.merge.conftest import several, timed
 
 
 def encoded(changesets: Sequence[Changeset]) -> list[bytes]:
@@ -37,20 +35,27 @@ STAMPS = st.tuples(*[st.integers(0, 3)] * 2)
 
 
 @settings(max_examples=150, deadline=None)
-@given(left=sides(), right=sides(), at=STAMPS, to=STAMPS)
-def test_exchanged_sides_give_exchanged_outputs(left: Any, right: Any, at: Any, to: Any) -> None:
-    """What each side becomes does not depend on which is called left."""
+@given(both=several(2), at=STAMPS, to=STAMPS)
+def test_exchanged_sides_give_exchanged_outputs(both: Any, at: Any, to: Any) -> None:
+    """What each side becomes does not depend on which is called left; what fails to merge fails both ways."""
+    left, right = both
     one, other = stamped(left, at[: len(left)], 1), stamped(right, to[: len(right)], 2)
-    first, second = transform(one, other)
+    try:
+        first, second = transform(one, other)
+    except MergeError:
+        with pytest.raises(MergeError):
+            transform(other, one)
+        return
     exchanged = transform(other, one)
     assert encoded(first) == encoded(exchanged[1])
     assert encoded(second) == encoded(exchanged[0])
 
 
 @settings(max_examples=50, deadline=None)
-@given(left=sides())
-def test_nothing_changes_nothing(left: Any) -> None:
+@given(made=several(1))
+def test_nothing_changes_nothing(made: Any) -> None:
     """Against no changesets, or empty ones, each changeset is the very same object."""
+    (left,) = made
     one = stamped(left, (1, 2)[: len(left)], 1)
     for other in ([], [Timed(Changeset.empty(), 5, 2)]):
         for found in (transform(one, other)[0], transform(other, one)[1]):
@@ -58,89 +63,28 @@ def test_nothing_changes_nothing(left: Any) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(left=transactions(), right=transactions())
-def test_other_classes_do_not_conflict(left: list[Instruction], right: list[Instruction]) -> None:
-    """The same changes to another class leave both sides as the very same objects."""
-    for one in right:
-        one.table = "U"
-    both = [timed(left, 1, 1)], [timed(right, 2, 2)]
+@given(made=several(2, schema=False))
+def test_other_classes_do_not_conflict(made: Any) -> None:
+    """The same changes to other classes leave both sides as the very same objects."""
+    for part in made[1]:
+        for one in part:
+            one.table += "'"
+    both = [stamped(side, (1, 2)[: len(side)], file) for file, side in enumerate(made, 1)]
     for found, side in zip(transform(*both), both, strict=True):
-        assert found[0] is side[0].changeset
+        assert all(c is t.changeset for c, t in zip(found, side, strict=True))
 
 
 @settings(max_examples=100, deadline=None)
-@given(left=sides(), right=sides(), at=STAMPS, to=STAMPS)
-def test_outputs_can_be_sent(left: Any, right: Any, at: Any, to: Any) -> None:
+@given(both=several(2), at=STAMPS, to=STAMPS)
+def test_outputs_can_be_sent(both: Any, at: Any, to: Any) -> None:
     """Each output decodes from its bytes to the instructions that it holds."""
-    for found in transform(stamped(left, at[: len(left)], 1), stamped(right, to[: len(right)], 2)):
-        for output in found:
-            assert Changeset.decode(output.encode()).instructions() == output.instructions()
-
-
-# ---------------------------------------------------------------------------------------------- convergence
-
-BASE_STATE = store.apply(store.Snapshot.empty(), Changeset.from_instructions(BASE)).snapshot
-
-
-def reached(changesets: Sequence[Changeset]) -> dict[str, Any]:
-    """Apply to the base."""
-    snapshot = BASE_STATE
-    for changeset in changesets:
-        snapshot = store.apply(snapshot, changeset).snapshot
-    return comparable(state_to_json(snapshot))
-
-
-@settings(max_examples=200, deadline=None)
-@given(left=sides(), right=sides(), at=STAMPS, to=STAMPS)
-def test_both_ways_reach_one_state(left: Any, right: Any, at: Any, to: Any) -> None:
-    """A and then T(B, A) gives what B and then T(A, B) gives.
-
-    The transactions leave out what is known not to converge in the real engine, which is reproduced on purpose: moves
-    in a list whose elements the other side changes inside, EraseColumn against anything but updates, and SetErase of
-    text against SetErase.
-    """
-    one, other = stamped(left, at[: len(left)], 1), stamped(right, to[: len(right)], 2)
-    one_out, other_out = transform(one, other)
-    assert reached([*(t.changeset for t in one), *other_out]) == reached([*(t.changeset for t in other), *one_out])
-
-
-def taken(files: Sequence[Timed], order: Sequence[int]) -> dict[str, Any]:
-    """Take transactions of several files, in an order, as a server does."""
-    log: list[Timed] = []
-    for place in order:
-        new = files[place]
-        _, (arrived,) = transform(log, [new])
-        log.append(Timed(Changeset.decode(arrived.encode()), new.timestamp, new.file_ident))
-    return reached([t.changeset for t in log])
-
-
-def moves(part: Sequence[Instruction]) -> bool:
-    """Whether a transaction moves elements of lists."""
-    return any(isinstance(one, i.ArrayMove) for one in part)
-
-
-THREE = st.tuples(*[transactions(4).filter(lambda part: not moves(part))] * 3)
-
-
-@settings(max_examples=100, deadline=None)
-@given(parts=THREE, at=st.permutations([1, 2, 3]))
-def test_three_sides_in_any_order(parts: Any, at: Any) -> None:
-    """A server that takes three transactions of three files in any order reaches one state; but see the next test."""
-    files = [timed(part, stamp, file) for file, (part, stamp) in enumerate(zip(parts, at, strict=True), 1)]
-    states = [taken(files, order) for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0))]
-    assert states[0] == states[1] == states[2]
-
-
-def test_a_move_among_three_sides() -> None:
-    """The order in which a server takes a move and two insertions shows, exactly as in the real engine."""
-    at = ("T", 2, "l")
-    parts = [i.ArrayMove(*at, (0,), 1, 4)], [i.ArrayInsert(*at, (1,), 0, 4)], [i.ArrayInsert(*at, (0,), 1, 4)]
-    files = [timed(part, stamp, stamp) for stamp, part in enumerate(parts, 1)]
-    found = []
-    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0)):
-        held = next(one for one in taken(files, order)["T"]["objects"] if one["pk"]["v"] == "2")
-        found.append([int(item["v"]) for item in held["fields"]["l"]["v"]])
-    assert found == [[0, 1, 10, 0, 20, 30], [1, 0, 10, 0, 20, 30], [1, 0, 10, 0, 20, 30]]
+    left, right = both
+    try:
+        outputs = transform(stamped(left, at[: len(left)], 1), stamped(right, to[: len(right)], 2))
+    except MergeError:
+        return
+    for output in (*outputs[0], *outputs[1]):
+        assert forms(Changeset.decode(output.encode()).instructions()) == forms(output.instructions())
 
 
 # ---------------------------------------------------------------------------------------------- against all pairs
