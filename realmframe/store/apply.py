@@ -32,6 +32,7 @@ from realmframe.model import (
     PropertyType,
     Schema,
 )
+from realmframe.model.schema import MAX_PROPERTY_NAME
 from realmframe.store import types as t
 from realmframe.store.arrays import default_value, model_to_arrow
 from realmframe.store.edit import TableEdit
@@ -185,6 +186,7 @@ class _Run:
 
     def add_table(self, one: i.AddTable) -> None:
         old = self.schema.get(one.table)
+        _check_name(one.table, one.pk_field)
         properties = {}
         if one.kind is not ClassKind.EMBEDDED and one.pk_type is not None:
             properties = {one.pk_field: Property(one.pk_field, one.pk_type, one.pk_nullable)}
@@ -225,12 +227,15 @@ class _Run:
     def add_column(self, one: i.AddColumn) -> None:
         self.use(one.table, one.table)
         cls = self._class(one.table)
+        if one.collection is Collection.DICTIONARY and one.key_type is not PropertyType.STRING:
+            raise ApplyError(f"{one.table}.{one.field}: the keys of dictionaries are strings.")
         optional = one.nullable or one.type is PropertyType.MIXED
         if one.type is PropertyType.OBJECT:
             # Whatever the instruction says.
             optional = one.collection in (Collection.SINGLE, Collection.DICTIONARY)
         target = None if one.type is PropertyType.MIXED else one.link_target
         prop = Property(one.field, one.type, optional, one.collection, target)
+        self._check_property(one.table, prop)
         old = cls.properties.get(one.field)
         if old is not None:
             if not _same_type(old, prop):
@@ -246,6 +251,21 @@ class _Run:
                 raise ApplyError(f"{one.table}.{one.field}: a set cannot hold embedded objects.")
         self._set_class(cls.with_property(prop))
         self._fill(one.table, prop)
+
+    def _check_property(self, name: str, prop: Property) -> None:
+        """Refuse what no property can be; the bytes of a changeset may say it."""
+        _check_name(name, prop.name)
+        if not isinstance(prop.type, PropertyType):
+            raise ApplyError(f"{name}.{prop.name}: no property is of type {int(prop.type)}.")
+        if prop.type is not PropertyType.OBJECT:
+            return
+        target = self.schema.get(prop.target or "")
+        if target is None:
+            raise ApplyError(f"{name}.{prop.name} links to {prop.target}, which does not exist.")
+        if target.kind is ClassKind.ASYMMETRIC:
+            raise ApplyError(f"{name}.{prop.name} links to {prop.target}, whose objects leave when they are uploaded.")
+        if target.embedded and prop.collection is Collection.SET:
+            raise ApplyError(f"{name}.{prop.name}: a set cannot hold embedded objects.")
 
     def erase_column(self, one: i.EraseColumn) -> None:
         self.use(one.table, one.table)
@@ -348,6 +368,11 @@ _SCHEMA_HANDLERS: Final[dict[type, Callable[..., None]]] = {
     i.AddColumn: _Run.add_column,
     i.EraseColumn: _Run.erase_column,
 }
+
+
+def _check_name(cls: str, name: str) -> None:
+    if len(name.encode("utf-8", "surrogateescape")) > MAX_PROPERTY_NAME:
+        raise ApplyError(f"{cls}.{name[:20]}...: the name of a property has at most {MAX_PROPERTY_NAME} bytes.")
 
 
 def _same_type(left: Property, right: Property) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from realmframe.changes import instructions as i
 from realmframe.errors import ApplyError
 from realmframe.model import (
+    ClassKind,
     Collection,
     Decimal128,
     EmbeddedObject,
@@ -34,6 +35,10 @@ from realmframe.model import (
     decimal_of_float,
 )
 from realmframe.store.arrays import default_value
+
+#: Steps of a path. MongoDB, which App Services store to, nests documents no deeper; the real engine knows no limit, but
+#: whoever could nest without one could exhaust the stack of everybody who reads the value.
+MAX_DEPTH: Final = 100
 
 _TYPE_OF: Final[dict[type, PropertyType]] = {
     int: PropertyType.INT,
@@ -160,7 +165,7 @@ class Applier:
 
     def _check_link(self, value: Link, prop: Property) -> None:
         target = self._schema.get(value.table)
-        if target is None or target.embedded:
+        if target is None or target.kind is not ClassKind.TOPLEVEL:
             raise ApplyError(f"{prop.name}: links cannot go to {value.table!r}.")
         check_key(value.key, target)
 
@@ -175,6 +180,9 @@ class Applier:
 
     def apply(self, one: i.Instruction, fields: dict[str, Any], cls: ObjectSchema) -> None:
         """Apply an instruction with a path to an object's fields, which are changed in place."""
+        path: i.Path = getattr(one, "path", ())
+        if len(path) > MAX_DEPTH:
+            raise ApplyError(f"{cls.name}: a path of {len(path)} steps; values nest at most {MAX_DEPTH} deep.")
         _HANDLERS[type(one)](self, one, fields, cls)
 
     def update(self, one: i.Update, fields: dict[str, Any], cls: ObjectSchema) -> None:
