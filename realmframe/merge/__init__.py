@@ -9,6 +9,7 @@ ends of a session must agree on every output:
 * A move in a list against a path into one of its elements shifts the move, not the path.
 * EraseColumn against anything but Updates of that property, or against what reaches it through an embedded object,
   leaves instructions that fail when they are applied.
+* EraseTable leaves links to its objects alone that the other side put into Mixed values; those fail to be applied.
 * Two SetErase tell text, data and links apart by how they are stored in their changesets, not by what they say.
 * A set holds equal numbers once, in the form that came first, while merging compares numbers by type; NaN is one
   element of a set, but equals nothing in a merge.

@@ -7,7 +7,7 @@ is never looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,12 +83,12 @@ def _side(side: Sequence[Timed], rows: Sequence[Any]) -> list[list[Node]]:
 
 def _meet(majors: Sequence[Node], minors: Sequence[Node]) -> None:
     """Let every instruction of one side meet those of the other."""
-    minor = Minor(minors)
+    minor = Minor(minors, majors)
     for major in majors:
         _meet_one(major, minor, minor.candidates(major))
 
 
-def _meet_one(major: Node, minor: Minor, candidates: Sequence[Node]) -> None:
+def _meet_one(major: Node, minor: Minor, candidates: Iterable[Node]) -> None:
     for other in candidates:
         if other.discarded:
             continue

@@ -51,6 +51,12 @@ def erased_column(a: Any, b: Any, _: Sequence[Any]) -> bool:
     return a.field in b.path or (b.table == a.table and b.field == a.field and not isinstance(b, i.Update))
 
 
+def link_to_erased_class(a: Any, b: Any, _: Sequence[Any]) -> bool:
+    """EraseTable leaves links to its objects alone that the other side put into Mixed values; they cannot be applied."""
+    value = getattr(b, "value", None)
+    return isinstance(a, i.EraseTable) and isinstance(value, Link) and value.table == a.table and b.table != a.table
+
+
 def set_erase_by_storage(a: Any, b: Any, _: Sequence[Any]) -> bool:
     """Two SetErase compare text, data and links by how they are stored, not by what they say."""
     if not (isinstance(a, i.SetErase) and isinstance(b, i.SetErase)) or place(a) != place(b):
@@ -104,6 +110,7 @@ ANOMALIES: dict[str, Pair] = {
     for name in (
         move_against_deeper_path,
         erased_column,
+        link_to_erased_class,
         set_erase_by_storage,
         sign_of_zero,
         element_cleared,

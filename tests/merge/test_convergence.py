@@ -16,7 +16,7 @@ from realmframe.changes import Changeset
 from realmframe.changes import instructions as i
 from realmframe.errors import ApplyError, MergeError
 from realmframe.merge import Timed, transform
-from realmframe.model import Collection, Decimal128, Link, Marker
+from realmframe.model import Collection, Decimal128, GlobalKey, Link, Marker
 from tests.merge.anomalies import ANOMALIES, found
 from tests.merge.conftest import BASE, FIELDS, several, timed
 from tests.plain import PlainRealm, content, unordered
@@ -96,6 +96,7 @@ SHOWN: dict[str, tuple[list[Any], list[Any]]] = {
         [i.ArrayInsert(*T1, "le", (1, "l", 0), -1, 0)],
     ),
     "erased_column": ([i.EraseColumn("T", "n")], [i.AddInteger(*T1, "n", (), 1)]),
+    "link_to_erased_class": ([i.EraseTable("G")], [i.Update(*T1, "m", (), Link("G", GlobalKey(0, 1)))]),
     "set_erase_by_storage": (
         [i.SetInsert(*T1, "st", (), Link("U", "u")), i.SetErase(*T1, "st", (), Link("U", "u"))],
         [i.SetErase(*T1, "st", (), Link("U", ""))],

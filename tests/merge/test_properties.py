@@ -146,7 +146,7 @@ def test_what_the_join_leaves_out_makes_no_difference(left: Any, right: Any, lat
     quick = outcome(both)
 
     class Everything(Minor):
-        def __init__(self, nodes: Any) -> None:
+        def __init__(self, nodes: Any, majors: Any) -> None:
             self.nodes = list(nodes)
 
         def add(self, node: Any) -> None:
