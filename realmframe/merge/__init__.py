@@ -18,6 +18,10 @@ ends of a session must agree on every output:
 * A later Clear of the collection at a key of a dictionary wins over the erasure of that key, and then fails.
 * ObjectValue at a key of a dictionary makes a new object, but removes nothing that the other side did to the old one.
 * An Update drops what the other side did below it, even when it then loses to that side's List or Dictionary marker.
+
+With three sides, the order in which a server gets them matters in two more cases, while both ends of each session still
+agree: one removes an element of a list, and two put something right before and right behind it; or one adds to a number
+that another one replaces by something else and a third one by a number.
 """
 
 from realmframe.merge.transform import Timed, transform

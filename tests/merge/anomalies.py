@@ -6,6 +6,7 @@ because indexes shift within a side. Every anomaly was seen in the real engine i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def erased_column(a: Any, b: Any, _: Sequence[Any]) -> bool:
 
 
 def link_to_erased_class(a: Any, b: Any, _: Sequence[Any]) -> bool:
-    """EraseTable leaves links to its objects alone that the other side put into Mixed values; they cannot be applied."""
+    """EraseTable leaves links to its objects alone that the other side put into Mixed values: they fail."""
     value = getattr(b, "value", None)
     return isinstance(a, i.EraseTable) and isinstance(value, Link) and value.table == a.table and b.table != a.table
 
@@ -126,4 +127,39 @@ def found(left: Sequence[Instruction], right: Sequence[Instruction]) -> Iterator
     """Name the anomalies that two sides may show."""
     for name, holds in ANOMALIES.items():
         if any(holds(a, b, left) or holds(b, a, right) for a in left for b in right):
+            yield name
+
+
+def around_a_removal(one: Any, second: Any, third: Any) -> bool:
+    """One side removes an element of a list, and two put something beside it.
+
+    Once the element is gone, what the others put before and behind it meets at one index and is ordered by time.
+    """
+    removes = isinstance(one, i.ArrayMove | i.ArrayErase)
+    puts = all(isinstance(other, i.ArrayInsert | i.ArrayMove) for other in (second, third))
+    return removes and puts and place(one, 1) == place(second, 1) == place(third, 1)
+
+
+def addition_to_no_integer(one: Any, second: Any, third: Any) -> bool:
+    """One side adds to a number that another one replaces by something else, and a third one by a number.
+
+    The addition is dropped when it meets what is no number, even if that loses to the third side's number later.
+    """
+    if not isinstance(one, i.AddInteger) or not place(one) == place(second) == place(third):
+        return False
+    replaced = isinstance(second, i.Clear) or (isinstance(second, i.Update) and type(second.value) is not int)
+    return replaced and isinstance(third, i.Update)
+
+
+#: Where the order matters in which a server gets three sides. Both ends of each session still agree.
+OF_THREE: dict[str, Callable[[Any, Any, Any], bool]] = {
+    "around_a_removal": around_a_removal,
+    "addition_to_no_integer": addition_to_no_integer,
+}
+
+
+def found_in_three(sides: Sequence[Sequence[Instruction]]) -> Iterator[str]:
+    """Name the anomalies that three sides may show together."""
+    for name, holds in OF_THREE.items():
+        if any(holds(*three) for some in itertools.permutations(sides) for three in itertools.product(*some)):
             yield name

@@ -17,7 +17,7 @@ from realmframe.changes import instructions as i
 from realmframe.errors import ApplyError, MergeError
 from realmframe.merge import Timed, transform
 from realmframe.model import Collection, Decimal128, GlobalKey, Link, Marker
-from tests.merge.anomalies import ANOMALIES, found
+from tests.merge.anomalies import ANOMALIES, OF_THREE, found, found_in_three
 from tests.merge.conftest import BASE, FIELDS, several, timed
 from tests.plain import PlainRealm, content, unordered
 from tests.writer import Writer
@@ -70,20 +70,23 @@ def test_both_ways_reach_one_state(both: list[Parts], stamps: Any) -> None:
         assert states[0] == states[1]
 
 
+def arrived_in(order: Sequence[int], parts: Sequence[Parts], at: Sequence[int]) -> dict[str, Any]:
+    """Give the state of a server that gets the sides in this order."""
+    log: list[Timed] = []
+    for side in order:
+        new = [timed(part, at[side], side + 1) for part in parts[side]]
+        _, arrived = transform(log, new)
+        log += [Timed(Changeset.decode(c.encode()), at[side], side + 1) for c in arrived]
+    return reached([t.changeset for t in log])
+
+
 @settings(max_examples=60, deadline=None)
 @given(parts=several(3, 5), at=st.permutations([1, 2, 3]) | st.just([2, 2, 2]))
 def test_three_sides_in_any_order(parts: list[Parts], at: list[int]) -> None:
     """A server that takes what three files did, in any order, reaches one state, unless an anomaly has a name."""
-    if anomalies(parts):
+    if anomalies(parts) or set(found_in_three([[one for part in side for one in part] for side in parts])):
         return
-    states = []
-    for order in itertools.permutations(range(3)):
-        log: list[Timed] = []
-        for side in order:
-            new = [timed(part, at[side], side + 1) for part in parts[side]]
-            _, arrived = transform(log, new)
-            log += [Timed(Changeset.decode(c.encode()), at[side], side + 1) for c in arrived]
-        states.append(reached([t.changeset for t in log]))
+    states = [arrived_in(order, parts, at) for order in itertools.permutations(range(3))]
     assert all(state == states[0] for state in states)
 
 
@@ -133,6 +136,28 @@ def test_each_anomaly_is_shown(name: str) -> None:
     states = both_ways([left], [right], ((0,), (1,)))
     assert len(states) == 2
     assert states[0] != states[1]
+
+
+D = (*T1, "di", ("a",))
+#: For each anomaly of three what they do, and when.
+SHOWN_BY_THREE: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
+    "around_a_removal": (
+        [i.ArrayErase(*T1, "li", (1,), 4), *(i.ArrayInsert(*T1, "li", (at,), at + 6, 4) for at in (1, 2))],
+        (3, 4, 0),
+    ),
+    "addition_to_no_integer": ([i.AddInteger(*D, 1), i.Update(*D, Marker.ERASED), i.Update(*D, 5)], (3, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", OF_THREE)
+def test_each_anomaly_of_three_is_shown(name: str) -> None:
+    """No two of the sides show an anomaly, but in different orders the three give two states."""
+    made, at = SHOWN_BY_THREE[name]
+    parts = [[[one]] for one in made]
+    assert not anomalies(parts)
+    assert set(found_in_three([[one] for one in made])) == {name}
+    states = [repr(arrived_in(order, parts, at)) for order in itertools.permutations(range(3))]
+    assert len(set(states)) == 2
 
 
 #: Pairs close to the anomalies that do converge.
