@@ -117,7 +117,7 @@ VALUES: dict[P, tuple[Any, ...]] = {
 KEYS: dict[str, tuple[Key, ...]] = {
     "T": (1, 2, 3, None),
     "U": ("", "u", "v"),
-    "G": (GlobalKey(0, 1), GlobalKey(1, 1 << 63)),
+    "G": (GlobalKey(0, 1), GlobalKey(1, 2)),
     "Y": VALUES[P.OBJECT_ID],
     "V": VALUES[P.UUID],
     "W": (GlobalKey(2, 2),),
@@ -239,8 +239,9 @@ class Writer:
             self._list(where, path, column, value)
         elif isinstance(value, dict) and self.pick(5):
             self._dictionary(where, path, column, value)
-        elif isinstance(value, int) and not isinstance(value, bool) and column.type in (P.INT, P.MIXED):
-            if self.pick(2):
+        elif type(value) is int and column.type in (P.INT, P.MIXED):
+            _, _, _, inside = self.realm.place(i.AddInteger(*where, path, 0), len(path))
+            if not inside and self.pick(2):
                 self.emit(i.AddInteger(*where, path, self.choose((1, -2, (1 << 63) - 1))))
             else:
                 self._set_value(where, path, self._value(column))

@@ -236,8 +236,8 @@ class Applier:
     def add_integer(self, one: i.AddInteger, fields: dict[str, Any], cls: ObjectSchema) -> None:
         """Add to an integer, wrapping at 64 bits."""
         place = self.slot(fields, cls, one.field, one.path)
-        keyed = isinstance(place.holder, dict) and not isinstance(place.holder, EmbeddedObject) and bool(one.path)
-        if place.is_element or place.is_collection or keyed:
+        keyed = bool(one.path) and not isinstance(place.holder, EmbeddedObject)
+        if keyed or place.is_collection:
             raise ApplyError(f"{one.field}: numbers in lists and dictionaries cannot be added to.")
         held = place.value
         if held is None:

@@ -138,14 +138,14 @@ def test_each_anomaly_is_shown(name: str) -> None:
     assert states[0] != states[1]
 
 
-D = (*T1, "di", ("a",))
+M = (*T1, "m", ())
 #: For each anomaly of three what they do, and when.
 SHOWN_BY_THREE: dict[str, tuple[list[Any], tuple[int, int, int]]] = {
     "around_a_removal": (
         [i.ArrayErase(*T1, "li", (1,), 4), *(i.ArrayInsert(*T1, "li", (at,), at + 6, 4) for at in (1, 2))],
         (3, 4, 0),
     ),
-    "addition_to_no_integer": ([i.AddInteger(*D, 1), i.Update(*D, Marker.ERASED), i.Update(*D, 5)], (3, 1, 2)),
+    "addition_to_no_integer": ([i.AddInteger(*M, 1), i.Update(*M, "x"), i.Update(*M, 5)], (3, 1, 2)),
 }
 
 

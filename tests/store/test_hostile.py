@@ -49,6 +49,13 @@ REFUSED: dict[str, list[Any]] = {
         T,
         i.AddColumn("T", "f", PropertyType.INT, False, Collection.DICTIONARY, None, PropertyType.INT),
     ],
+    "an addition to a value of a dictionary": [
+        T,
+        i.AddColumn("T", "f", PropertyType.INT, False, Collection.DICTIONARY, None, PropertyType.STRING),
+        i.CreateObject("T", 1),
+        i.Update("T", 1, "f", ("a",), 1),
+        i.AddInteger("T", 1, "f", ("a",), 1),
+    ],
     "an embedded object by itself": [E, i.CreateObject("E", 1)],
 }
 
