@@ -227,8 +227,6 @@ class _Run:
     def add_column(self, one: i.AddColumn) -> None:
         self.use(one.table, one.table)
         cls = self._class(one.table)
-        if one.collection is Collection.DICTIONARY and one.key_type is not PropertyType.STRING:
-            raise ApplyError(f"{one.table}.{one.field}: the keys of dictionaries are strings.")
         optional = one.nullable or one.type is PropertyType.MIXED
         if one.type is PropertyType.OBJECT:
             # Whatever the instruction says.
@@ -243,12 +241,6 @@ class _Run:
             return
         if one.collection is Collection.DICTIONARY and one.key_type is not PropertyType.STRING:
             raise ApplyError(f"{one.table}.{one.field}: the keys of dictionaries are strings.")
-        if prop.type is PropertyType.OBJECT:
-            linked = self.schema.get(prop.target or "")
-            if linked is None:
-                raise ApplyError(f"{one.table}.{one.field} links to {prop.target}, which does not exist.")
-            if linked.embedded and prop.collection is Collection.SET:
-                raise ApplyError(f"{one.table}.{one.field}: a set cannot hold embedded objects.")
         self._set_class(cls.with_property(prop))
         self._fill(one.table, prop)
 

@@ -18,7 +18,7 @@ from realmframe.conformance.vectors import state_to_json
 from realmframe.errors import MergeError
 from realmframe.model import Collection, Link, Marker, PropertyType
 from realmframe.store import LocalChange, Snapshot, difference_changeset, keep_schema, recover, written
-from tests.merge.conftest import BASE, sides, transactions
+from tests.store.small import BASE, sides, transactions
 
 LINKS: list[Instruction] = [
     i.AddTable("L", pk_field="_id", pk_type=PropertyType.INT),
