@@ -12,6 +12,7 @@ DataFrame, Arrow table, dict or list of dicts. ``changes_for(before, after)`` co
 """
 
 from realmframe.frames.arrow import records_to_arrow as frame_to_arrow
+from realmframe.frames.cells import cell_value, coerce_cell
 from realmframe.frames.difference import FrameChanges, changes_for
 from realmframe.frames.live import FrameSource, FrameStatus, LiveFrame, LiveFrames, snapshot_frame
 
@@ -21,7 +22,9 @@ __all__ = [
     "FrameStatus",
     "LiveFrame",
     "LiveFrames",
+    "cell_value",
     "changes_for",
+    "coerce_cell",
     "frame_to_arrow",
     "snapshot_frame",
 ]

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from realmframe.errors import UsageError, WriteError
 from realmframe.frames.arrow import records_to_arrow
+from realmframe.frames.cells import to_python
 from realmframe.frames.live import LiveFrame
 from realmframe.model import ObjectSchema, Schema
+from realmframe.store import arrays_differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class FrameChanges:
         rows: list[tuple[Any, str, str | None, Any]] = []
         rows += [(key, "insert", None, None) for key in _keys(self.inserted)]
         for name, table in self.modified.items():
-            values = table[name].to_pylist()
+            values = to_python(table[name])
             rows += [(key, "modify", name, value) for key, value in zip(_keys(table), values, strict=True)]
         rows += [(key, "delete", None, None) for key in self.deleted.to_pylist()]
         return pd.DataFrame(rows, columns=["key", "change", "property", "value"])
@@ -115,7 +116,8 @@ def changes_for(
     for name in new.column_names:
         if name == key:
             continue
-        changed = known[_differs(old[name], place[known], new[name], known)]
+        left, right = (_whole(t[name].take(pa.array(n))) for t, n in ((old, place[known]), (new, known)))
+        changed = known[arrays_differ(left, right, object_schema.properties[name], schema)]
         if len(changed):
             modified[name] = new.select([key, name]).take(pa.array(changed))
     gone = np.flatnonzero(new_index.get_indexer(old_index) < 0)
@@ -133,21 +135,5 @@ def _key_index(keys: Any, cls: ObjectSchema) -> pd.Index[Any]:
     return index
 
 
-def _differs(old: Any, old_rows: Any, new: Any, new_rows: Any) -> Any:
-    """Compare two columns row by row; null equals null."""
-    if old.type == new.type and len(old) == len(new) and old.equals(new) and np.array_equal(old_rows, new_rows):
-        return np.zeros(len(new_rows), bool)
-    left, right = old.take(pa.array(old_rows)), new.take(pa.array(new_rows))
-    if isinstance(left.type, pa.BaseExtensionType):
-        left, right = left.cast(left.type.storage_type), right.cast(right.type.storage_type)
-    if pa.types.is_nested(left.type) or left.type != right.type:
-        pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
-        return np.fromiter((a != b for a, b in pairs), bool, len(left))
-    unequal = pc.fill_null(pc.not_equal(left, right), False)
-    nulls = pc.xor(pc.is_null(left), pc.is_null(right))
-    differs = pc.or_(unequal, nulls).to_numpy()
-    if pa.types.is_floating(left.type):
-        # NaN is a value of its own here: replacing NaN by NaN changes nothing.
-        both_nan = pc.and_(pc.fill_null(pc.is_nan(left), False), pc.fill_null(pc.is_nan(right), False)).to_numpy()
-        differs = differs & ~both_nan
-    return np.asarray(differs)
+def _whole(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from realmframe.changes import Changeset, concat
-from realmframe.changes import instructions as ins
+from realmframe.changes import Changeset, Instruction, concat
 from realmframe.errors import ClosedError, UsageError, WriteError
-from realmframe.frames import FrameStatus, LiveFrames, changes_for, frame_to_arrow
+from realmframe.frames import FrameStatus, LiveFrames, changes_for, coerce_cell, frame_to_arrow
 from realmframe.frames.arrow import records_to_tables
-from realmframe.model import ClassKind, Collection, Key, ObjectSchema, PropertyType, Schema
+from realmframe.model import ClassKind, Key, ObjectSchema, PropertyType, Schema
 from realmframe.query import parse
+from realmframe.realm.place import WrittenObject
 from realmframe.store import Snapshot, apply, erase_changeset, upsert_changeset
 
 #: The protocol's clock starts here.
@@ -115,7 +115,7 @@ class Transaction:
         which : str, mask, key or sequence of keys
             A query (with ``$0``... from `args`), a boolean mask over the realm's frame, or keys; None is all.
         **values
-            New value of each field.
+            New value of each field, whole; ``**{"address.city": "Oslo"}`` sets one field of embedded objects.
 
         Returns
         -------
@@ -132,6 +132,10 @@ class Transaction:
         key_name = self._key_name(cls)
         if key_name in values:
             raise WriteError(f"{class_name}.{key_name} is the primary key and cannot be changed.")
+        inner = {name: values.pop(name) for name in list(values) if "." in name and name not in cls.properties}
+        self._update_inside(cls, [keys[int(r)].as_py() for r in rows] if inner else [], inner)
+        if not values:
+            return len(rows)
         one = frame_to_arrow({key_name: keys[int(rows[0])].as_py(), **values}, cls, self.schema)
         same = pa.array(np.zeros(len(rows), np.int64))
         columns = {name: one[name].take(same) for name in values}
@@ -139,22 +143,41 @@ class Transaction:
         self._put(upsert_changeset(self.snapshot, class_name, table, mode="upsert"))
         return len(rows)
 
+    def _update_inside(self, cls: ObjectSchema, keys: list[Key], values: Mapping[str, Any]) -> None:
+        """Set fields of embedded objects, named by their way there."""
+        for key in keys:
+            for name, value in values.items():
+                first, *steps = name.split(".")
+                place = self.object(cls.name, key)[first]
+                for step in steps:
+                    place = place[step]
+                place.set(value)
+
     def increment(self, class_name: str, key: Key, field: str, amount: int = 1) -> None:
         """Add to an integer, so that increments on several devices add up."""
+        self.object(class_name, key)[field].increment(amount)
+
+    def object(self, class_name: str, key: Key) -> WrittenObject:
+        """Give one object to be changed in place: its lists, sets, dictionaries and embedded objects.
+
+        What is done to a collection is written as that and not as a new collection, so it merges with what others do to
+        the same one; see :class:`~realmframe.realm.place.Place`.
+
+        Raises
+        ------
+        WriteError
+            If there is no object with this key.
+        """
         cls = self._class(class_name)
-        prop = cls.properties.get(field)
-        if prop is None or prop.type is not PropertyType.INT or prop.collection is not Collection.SINGLE:
-            raise WriteError(f"{class_name}.{field} is no integer that could be incremented.")
-        if field == cls.primary_key:
-            raise WriteError(f"{class_name}.{field} is the primary key and cannot be changed.")
-        row = int(self.snapshot.find(class_name, [key])[0])
-        if row < 0:
-            raise WriteError(f"{class_name} has no object with the key {key!r}.")
-        if self.snapshot.column(class_name, field)[row].as_py() is None:
-            raise WriteError(
-                f"{class_name}.{field} of {key!r} is null and cannot be incremented.", hint="Set it first."
-            )
-        self._put(Changeset.from_instructions([ins.AddInteger(class_name, key, field, (), int(amount))]))
+        rows = self._rows(cls, [key], ())
+        if not len(rows):
+            raise WriteError(f"{class_name} has no object with the key {key!r}.", hint="Create it first.")
+        return WrittenObject(self, cls, self.snapshot.table(class_name).key(int(rows[0])))
+
+    def put_instructions(self, instructions: Iterable[Instruction]) -> None:
+        """Write instructions of one's own making; they must fit the transaction's state."""
+        self._need_open()
+        self._put(Changeset.from_instructions(list(instructions)))
 
     def delete(self, class_name: str, which: Any = None, *args: Any) -> int:
         """Delete all objects that match; `which` as in :meth:`update`. Return how many."""
@@ -223,6 +246,12 @@ class Transaction:
             raise WriteError(f"{cls.name} has no primary key, so its objects cannot be named.")
         return cls.primary_key
 
+    def _key(self, cls: ObjectSchema, key: Any) -> Key:
+        """Take what users write for a key."""
+        prop = cls.key_property
+        found: Key = key if prop is None else coerce_cell(key, prop, self.schema)
+        return found
+
     def _rows(self, cls: ObjectSchema, which: Any, args: Sequence[Any]) -> np.ndarray[Any, Any]:
         """Find row positions in the transaction's state."""
         snapshot = self.snapshot
@@ -241,7 +270,7 @@ class Transaction:
             keys = shown.keys().take(pa.array(np.flatnonzero(mask))).to_pylist()
         else:
             several = isinstance(which, Iterable) and not isinstance(which, str | bytes | Mapping)
-            keys = list(which) if several else [which]
+            keys = [self._key(cls, key) for key in (which if several else [which])]
         rows = snapshot.find(cls.name, keys)
         return np.asarray(rows[rows >= 0], np.int64)
 

@@ -1,27 +1,34 @@
 """Floor 2: snapshots in memory, files on disk."""
 
 from realmframe.store.apply import Applied, Touched, apply
-from realmframe.store.arrays import coerce, values_to_arrow
+from realmframe.store.arrays import model_to_arrow, values_to_arrow
 from realmframe.store.builders import (
     erase_changeset,
     objects_changeset,
     schema_changeset,
     upsert_changeset,
-    value_instructions,
 )
 from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
+from realmframe.store.coercion import MAX_DATA_BYTES, MAX_STRING_BYTES, check_field, coerce, coerce_mixed, dictionary_key
 from realmframe.store.compare import difference_changeset
+from realmframe.store.exactly import arrays_differ
 from realmframe.store.files import FileSystem
+from realmframe.store.nested import same_element
 from realmframe.store.pending import LocalChange
 from realmframe.store.realm_store import Commit, RealmStore
 from realmframe.store.recovery import Lost, Recovered, keep_schema, recover, written
 from realmframe.store.reset import Reset
+from realmframe.store.revise import revision_instructions
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 from realmframe.store.table import Table
-from realmframe.store.types import arrow_type
+from realmframe.store.types import MIXED, arrow_type
+from realmframe.store.writer import insertion_instructions, value_instructions
 
 __all__ = [
+    "MAX_DATA_BYTES",
+    "MAX_STRING_BYTES",
+    "MIXED",
     "Applied",
     "Checkpoint",
     "ClientFile",
@@ -40,14 +47,22 @@ __all__ = [
     "Table",
     "Touched",
     "apply",
+    "arrays_differ",
     "arrow_type",
+    "check_field",
     "coerce",
+    "coerce_mixed",
+    "dictionary_key",
     "difference_changeset",
     "erase_changeset",
+    "insertion_instructions",
     "keep_schema",
+    "model_to_arrow",
     "objects_changeset",
     "read_checkpoint",
     "recover",
+    "revision_instructions",
+    "same_element",
     "schema_changeset",
     "schema_from_json",
     "schema_to_json",

@@ -34,7 +34,8 @@ from realmframe.model import (
 )
 from realmframe.model.schema import MAX_PROPERTY_NAME
 from realmframe.store import types as t
-from realmframe.store.arrays import default_value, model_to_arrow
+from realmframe.store.arrays import model_to_arrow
+from realmframe.store.coercion import default_value
 from realmframe.store.edit import TableEdit
 from realmframe.store.gather import key_array, key_words_of, payload_array
 from realmframe.store.index import Ids, group_keys, key_words

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import itertools
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from realmframe.errors import WriteError
 from realmframe.model import (
     Collection,
     Decimal128,
@@ -28,226 +25,10 @@ from realmframe.model import (
     Timestamp,
 )
 from realmframe.store import types as t
-from realmframe.store.mixed import encode_value
+from realmframe.store.coercion import coerce, default_value
+from realmframe.store.mixed import decode_value, encode_value
 
 _NS_MIN, _NS_MAX = -(1 << 63), (1 << 63) - 1
-_INT_MIN, _INT_MAX = _NS_MIN, _NS_MAX
-
-
-def _reject(value: Any, word: str) -> WriteError:
-    return WriteError(f"{value!r} is no {word}.")
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        else:
-            raise _reject(value, "int")
-    if not _INT_MIN <= value <= _INT_MAX:
-        raise WriteError(f"{value} does not fit an int of 64 bits.")
-    return int(value)
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise _reject(value, "bool")
-    return bool(value)
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _reject(value, "string")
-    return value
-
-
-def _data(value: Any) -> bytes:
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise _reject(value, "data (bytes)")
-    return bytes(value)
-
-
-def _date(value: Any) -> Timestamp:
-    if isinstance(value, Timestamp):
-        return value
-    if isinstance(value, dt.datetime):
-        return Timestamp.from_datetime(value)
-    if isinstance(value, np.datetime64):
-        return Timestamp.from_nanoseconds(int(value.astype("datetime64[ns]").astype(np.int64)))
-    if isinstance(value, dict) and value.keys() == {"seconds", "nanoseconds"}:
-        return Timestamp(value["seconds"], value["nanoseconds"])
-    raise _reject(value, "date")
-
-
-def _float(value: Any) -> np.float32:
-    if isinstance(value, np.float32):
-        return value
-    return np.float32(_double(value))
-
-
-def _double(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
-        raise _reject(value, "number")
-    return float(value)
-
-
-def _decimal(value: Any) -> Decimal128:
-    if isinstance(value, Decimal128):
-        return value
-    if isinstance(value, decimal.Decimal | int | str) and not isinstance(value, bool):
-        try:
-            return Decimal128.from_decimal(value)
-        except decimal.InvalidOperation:
-            raise _reject(value, "decimal128") from None
-    raise _reject(value, "decimal128")
-
-
-def _object_id(value: Any) -> ObjectId:
-    if isinstance(value, ObjectId):
-        return value
-    if isinstance(value, str):
-        return ObjectId.parse(value)
-    if isinstance(value, bytes):
-        return ObjectId(value)
-    binary = getattr(value, "binary", None)
-    if isinstance(binary, bytes):
-        return ObjectId(binary)  # bson's own class
-    raise _reject(value, "objectId")
-
-
-def _uuid(value: Any) -> uuid.UUID:
-    if isinstance(value, uuid.UUID):
-        return value
-    try:
-        if isinstance(value, str):
-            return uuid.UUID(value)
-        if isinstance(value, bytes):
-            return uuid.UUID(bytes=value)
-    except ValueError:
-        pass
-    raise _reject(value, "uuid")
-
-
-#: Takes what users write for a type and gives the model value.
-COERCE: Final[dict[PropertyType, Callable[[Any], Any]]] = {
-    PropertyType.INT: _int,
-    PropertyType.BOOL: _bool,
-    PropertyType.STRING: _string,
-    PropertyType.DATA: _data,
-    PropertyType.DATE: _date,
-    PropertyType.FLOAT: _float,
-    PropertyType.DOUBLE: _double,
-    PropertyType.DECIMAL128: _decimal,
-    PropertyType.OBJECT_ID: _object_id,
-    PropertyType.UUID: _uuid,
-}
-
-
-def coerce_mixed(value: Any) -> Any:
-    """Take what users write for a Mixed value."""
-    if isinstance(value, list | tuple):
-        return [coerce_mixed(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): coerce_mixed(v) for k, v in value.items()}
-    if isinstance(value, dt.datetime):
-        return Timestamp.from_datetime(value)
-    if isinstance(value, decimal.Decimal):
-        return Decimal128.from_decimal(value)
-    if isinstance(value, np.generic) and not isinstance(value, np.float32):
-        return value.item()
-    if value.__class__.__name__ == "ObjectId" and not isinstance(value, ObjectId):
-        return _object_id(value)
-    encode_value(value)  # raises for what a realm cannot hold
-    return value
-
-
-def coerce(value: Any, prop: Property, schema: Schema) -> Any:
-    """Take what users write for a property and give the model value.
-
-    Raises
-    ------
-    WriteError
-        If the type cannot hold the value.
-    """
-    if prop.collection is Collection.SINGLE:
-        return coerce_element(value, prop, schema)
-    if prop.collection is Collection.DICTIONARY:
-        pairs = dict(value) if value is not None else {}
-        return {str(k): coerce_element(v, prop, schema) for k, v in pairs.items()}
-    if value is None:
-        return RealmSet() if prop.collection is Collection.SET else []
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        raise _reject(value, prop.collection.name.lower())
-    items = [coerce_element(v, prop, schema) for v in value]
-    if prop.collection is Collection.SET:
-        kept: list[Any] = []
-        for item in items:
-            if item not in kept:
-                kept.append(item)
-        return RealmSet(kept)
-    return items
-
-
-def coerce_element(value: Any, prop: Property, schema: Schema) -> Any:
-    """Take one value of a property, whatever its collection."""
-    if value is None:
-        return None
-    if prop.type is PropertyType.MIXED:
-        return coerce_mixed(value)
-    if prop.type is not PropertyType.OBJECT:
-        return COERCE[prop.type](value)
-    target = schema[prop.target or ""]
-    if target.embedded:
-        return _coerce_embedded(value, target, schema)
-    if isinstance(value, Link):
-        return value
-    key = target.key_property
-    if key is None:
-        if isinstance(value, GlobalKey):
-            return Link(target.name, value)
-        raise _reject(value, f"link to {target.name}")
-    if isinstance(value, dict):
-        value = value.get(key.name)
-    return Link(target.name, COERCE[key.type](value))
-
-
-def _coerce_embedded(value: Any, target: Any, schema: Schema) -> EmbeddedObject:
-    if not isinstance(value, dict):
-        raise _reject(value, f"embedded {target.name} (a dict)")
-    unknown = value.keys() - target.properties.keys()
-    if unknown:
-        raise WriteError(f"{target.name} has no property {sorted(unknown)[0]!r}.")
-    found = {}
-    for name, prop in target.properties.items():
-        found[name] = coerce(value[name], prop, schema) if name in value else default_value(prop, schema)
-    return EmbeddedObject(found)
-
-
-_ZERO: Final[dict[PropertyType, Any]] = {
-    PropertyType.INT: 0,
-    PropertyType.BOOL: False,
-    PropertyType.STRING: "",
-    PropertyType.DATA: b"",
-    PropertyType.DATE: Timestamp(0, 0),
-    PropertyType.FLOAT: np.float32(0),
-    PropertyType.DOUBLE: 0.0,
-    PropertyType.DECIMAL128: Decimal128.from_parts(0, 0, False),
-    PropertyType.OBJECT_ID: ObjectId(bytes(12)),
-    PropertyType.UUID: uuid.UUID(int=0),
-}
-
-
-def default_value(prop: Property, schema: Schema) -> Any:
-    """Give what a new object holds: null where that is allowed, else zero or empty."""
-    if prop.collection is Collection.LIST:
-        return []
-    if prop.collection is Collection.SET:
-        return RealmSet()
-    if prop.collection is Collection.DICTIONARY:
-        return {}
-    if prop.optional or prop.type in (PropertyType.OBJECT, PropertyType.MIXED):
-        return None
-    return _ZERO[prop.type]
 
 
 # ---------------------------------------------------------------------------------------------- values to arrays
@@ -263,12 +44,6 @@ def _strings(values: Sequence[str | None]) -> pa.Array:
     except UnicodeEncodeError:
         raw = pa.array([None if v is None else v.encode("utf-8", "surrogateescape") for v in values], pa.binary())
         return pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), raw.null_count)
-
-
-def _numbers(values: Sequence[Any], dtype: Any, word: Callable[[Any], int], view: Any, kind: pa.DataType) -> pa.Array:
-    """Build numbers by their bits, so that every not-a-number survives."""
-    bits = np.fromiter((0 if v is None else word(v) for v in values), dtype, len(values)).view(view)
-    return pa.array(bits, kind, mask=_mask(values)) if None in values else pa.array(bits, kind)
 
 
 def _floats(values: Sequence[Any]) -> pa.Array:
@@ -366,12 +141,11 @@ def _elements(values: Sequence[Any], prop: Property, schema: Schema) -> pa.Array
     columns, fields = [], []
     for name, inner in target.properties.items():
         filled = [default_value(inner, schema) if v is None else v[name] for v in values]
-        column = model_to_arrow(filled, inner, schema)
-        columns.append(column)
+        single = inner.collection is Collection.SINGLE
+        columns.append(_inner(filled, inner, schema) if single else model_to_arrow(filled, inner, schema))
         fields.append(pa.field(name, columns[-1].type))
-    mask = pa.array(_mask(values)) if None in values else None
-    if not columns:
-        return _any_values(values)
+    missing = _mask(values)
+    mask = pa.array(missing) if missing.any() else None
     return pa.StructArray.from_arrays(columns, fields=fields, mask=mask)
 
 
@@ -414,8 +188,6 @@ def _storage(array: Any) -> Any:
 
 
 def _mixed_list(array: pa.Array) -> list[Any]:
-    from realmframe.store.mixed import decode_value
-
     return [None if v is None else decode_value(v) for v in _storage(array).to_pylist()]
 
 

@@ -12,7 +12,7 @@ from realmframe.errors import CorruptFileError
 from realmframe.model import ObjectSchema, Schema
 from realmframe.store import types as t
 from realmframe.store.index import KeyIndex, arrow_words, key_words
-from realmframe.store.table import Cells, Chunk, Table
+from realmframe.store.table import Cells, Chunk, Table, widen
 
 ROW_ID: Final = "__row_id__"
 KEY: Final = "__key__"
@@ -35,8 +35,6 @@ def chunk_to_batch(table: Table, chunk: Chunk, schema: pa.Schema) -> pa.RecordBa
 def _fitted(array: Any, kind: pa.DataType) -> Any:
     if array.type == kind:
         return array
-    from realmframe.store.table import widen
-
     if kind == t.WIDE_DATE and array.type == t.DATE:
         return widen(array)
     return array.cast(kind)
@@ -99,7 +97,9 @@ def table_from_batches(
         missing = [n for n in (ROW_ID, KEY, *cls.columns) if n not in names]
         if missing:
             raise CorruptFileError(f"The file of class {cls.name} has no column {missing[0]!r}.")
-        columns = {n: Cells(p, schema, batch.column(n)) for n, p in cls.columns.items()}
+        columns = {}
+        for name, prop in cls.columns.items():
+            columns[name] = Cells(prop, schema, _current(batch.column(name), t.arrow_type(prop, schema)))
         # Not to_numpy: that imports pandas, which takes longer than all the rest.
         stored = batch.column(ROW_ID)
         ids = np.frombuffer(stored.buffers()[1], np.int64)[stored.offset : stored.offset + len(stored)]
@@ -113,6 +113,21 @@ def table_from_batches(
         keys = KeyIndex(index["first"], index["second"], rows, _used(rows), limit)
     keys.end = limit
     return Table(cls, schema, tuple(chunks), keys, limit)
+
+
+def _current(array: Any, kind: pa.DataType) -> Any:
+    """Bring an array of an earlier version to today's type: dates in embedded objects were not wide."""
+    if array.type == kind or not pa.types.is_nested(kind) or isinstance(array, pa.ExtensionArray):
+        return array
+    if kind == t.WIDE_DATE:
+        return _fitted(array, kind)
+    if pa.types.is_struct(kind):
+        columns = [_current(array.field(f.name), f.type) for f in kind]
+        mask = array.is_null() if array.null_count else None
+        return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
+    if pa.types.is_map(kind):
+        return pa.MapArray.from_arrays(array.offsets, array.keys, _current(array.items, kind.item_type))
+    return pa.ListArray.from_arrays(array.offsets, _current(array.values, kind.value_type))
 
 
 def _used(rows: Any) -> int:

@@ -6,8 +6,7 @@ Everything is columnar; only collections, embedded objects and Mixed values are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,137 +18,22 @@ from realmframe.errors import WriteError
 from realmframe.model import (
     ClassKind,
     Collection,
-    Decimal128,
-    EmbeddedObject,
     Key,
     Link,
-    Marker,
     Property,
     PropertyType,
     RealmSet,
     Schema,
 )
 from realmframe.store import types as t
-from realmframe.store.arrays import arrow_to_model
+from realmframe.store.arrays import arrow_to_model, keys_to_arrow, keys_to_list
 from realmframe.store.emit import Emitter
+from realmframe.store.exactly import arrays_differ
 from realmframe.store.index import Ids
+from realmframe.store.revise import revision_instructions
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Table
-
-_ONE: Final = Decimal128.from_parts(1, 0, False)
-
-
-class _Writer:
-    """Writes model values as instructions on one object."""
-
-    def __init__(self, schema: Schema, table: str, pk: Key, field: str) -> None:
-        self._schema, self._table, self._pk, self._field = schema, table, pk, field
-
-    def place(self, prop: Property, value: Any, path: i.Path, *, reset: bool) -> Iterator[i.Instruction]:
-        """Make a place hold a value."""
-        where = (self._table, self._pk, self._field, path)
-        if isinstance(value, EmbeddedObject):
-            if reset:
-                yield i.Update(*where, None)
-            yield i.Update(*where, Marker.OBJECT_VALUE)
-            yield from self._fields(prop, value, path)
-        elif isinstance(value, list | dict):
-            kind = _kind_of(value)
-            if prop.collection is Collection.SINGLE:
-                yield i.Update(*where, Marker.LIST if kind is Collection.LIST else Marker.DICTIONARY)
-            if reset:
-                yield i.Clear(*where, kind)
-            yield from self._items(prop, value, path)
-        else:
-            if reset and prop.type is PropertyType.MIXED and isinstance(value, float | np.float32 | Decimal128):
-                yield i.Update(*where, None)  # an equal number, of another sign or with other zeros, stays otherwise
-            yield i.Update(*where, value)
-
-    def _fields(self, prop: Property, value: EmbeddedObject, path: i.Path) -> Iterator[i.Instruction]:
-        for name, inner in self._schema[prop.target or ""].properties.items():
-            held = value[name]
-            if isinstance(held, float | np.float32) and held == 0 and np.signbit(held) and not inner.optional:
-                # It holds 0 already, which equals -0, and what is equal is not written.
-                yield i.Update(self._table, self._pk, self._field, (*path, name), type(held)(1))
-            if inner.collection is not Collection.SINGLE and not held:
-                continue  # a new embedded object holds empty collections
-            yield from self.place(inner, held, (*path, name), reset=False)
-
-    def _items(self, prop: Property, value: Any, path: i.Path) -> Iterator[i.Instruction]:
-        element = replace(prop, collection=Collection.SINGLE)
-        if isinstance(value, RealmSet):
-            yield from self._members(prop, value, path)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                yield from self.place(element, item, (*path, key), reset=False)
-        else:
-            for index, item in enumerate(value):
-                yield from self.insert(element, item, (*path, index))
-
-    def _members(self, prop: Property, value: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
-        where = (self._table, self._pk, self._field, path)
-        minus = [item for item in value if prop.type is PropertyType.DECIMAL128 and _is_minus_zero(item)]
-        for item in value:
-            if item not in minus:
-                yield i.SetInsert(*where, item)
-        for item in minus:
-            # Alone, it would lose its sign.
-            if len(value) == 1:
-                yield i.SetInsert(*where, _ONE)
-            yield i.SetInsert(*where, item)
-            if len(value) == 1:
-                yield i.SetErase(*where, _ONE)
-
-    def insert(self, element: Property, item: Any, path: i.Path) -> Iterator[i.Instruction]:
-        """Append a value to a list that ends at the path's index."""
-        index = path[-1]
-        assert isinstance(index, int)
-        where = (self._table, self._pk, self._field, path)
-        if isinstance(item, EmbeddedObject):
-            yield i.ArrayInsert(*where, Marker.OBJECT_VALUE, index)
-            yield from self._fields(element, item, path)
-        elif isinstance(item, list | dict):
-            yield i.ArrayInsert(*where, Marker.LIST if isinstance(item, list) else Marker.DICTIONARY, index)
-            yield from self._items(element, item, path)
-        elif element.type is PropertyType.DECIMAL128 and _is_minus_zero(item):
-            # Among zeros only, it would lose its sign where it is inserted, but not where it replaces another number.
-            yield i.ArrayInsert(*where, _ONE, index)
-            yield i.Update(*where, item, prior_size=index + 1)
-        else:
-            yield i.ArrayInsert(*where, item, index)
-
-
-def _is_minus_zero(value: Any) -> bool:
-    return isinstance(value, Decimal128) and value.negative and not value.coefficient and not value.exponent
-
-
-def _kind_of(value: Any) -> Collection:
-    if isinstance(value, RealmSet):
-        return Collection.SET
-    return Collection.LIST if isinstance(value, list) else Collection.DICTIONARY
-
-
-def value_instructions(
-    schema: Schema, table: str, pk: Key, prop: Property, value: Any, *, reset: bool = False
-) -> Iterator[i.Instruction]:
-    """Give the instructions that make a property of an object hold a value.
-
-    Parameters
-    ----------
-    reset : bool
-        Whether it may hold something already: collections are cleared, embedded objects replaced.
-    """
-    return _Writer(schema, table, pk, prop.name).place(prop, value, (), reset=reset)
-
-
-def insertion_instructions(
-    schema: Schema, table: str, pk: Key, field: str, element: Property, item: Any, path: i.Path, size: int
-) -> Iterator[i.Instruction]:
-    """Give the instructions that insert a value, with all that is in it, into a list of ``size`` elements."""
-    first, *rest = _Writer(schema, table, pk, field).insert(element, item, path)
-    assert isinstance(first, i.ArrayInsert)
-    yield replace(first, prior_size=size)
-    yield from rest
+from realmframe.store.writer import value_instructions
 
 
 def _emitter(table: Table) -> Emitter:
@@ -289,33 +173,24 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
 def column_differs(table: Table, name: str, rows: Ids, new: Any) -> Any:
     """Tell which rows hold another value, bit for bit (a null differs from everything but a null)."""
     old = table.column(name).take(pa.array(rows)).combine_chunks()
-    if old.type != new.type:
-        prop = table.cls.columns[name]
-        pairs = zip(arrow_to_model(old, prop, table.schema), arrow_to_model(new, prop, table.schema), strict=True)
-        return np.fromiter((a != b for a, b in pairs), np.bool_, len(new))
-    if isinstance(old, pa.ExtensionArray):
-        old, new = old.storage, new.storage
-    if pa.types.is_floating(old.type):
-        # Compared as bits, so that a not-a-number equals itself.
-        kind = pa.int64() if old.type == pa.float64() else pa.int32()
-        old, new = old.view(kind), new.view(kind)
-    unequal = pc.fill_null(pc.not_equal(old, new), False)
-    return pc.or_(unequal, pc.xor(pc.is_null(old), pc.is_null(new))).to_numpy(zero_copy_only=False)
+    return arrays_differ(old, new, table.cls.columns[name], table.schema)
 
 
 def _nested_upsert(table: Table, prop: Property, rows: Ids, keys: Any, values: Any) -> list[i.Instruction]:
-    from realmframe.store.arrays import keys_to_list
-
     found: list[i.Instruction] = []
-    new = arrow_to_model(values, prop, table.schema)
-    known = np.flatnonzero(rows >= 0)
-    old = dict(zip(known.tolist(), table.values(prop.name, rows[known]), strict=True))
-    for at, (key, value) in enumerate(zip(keys_to_list(keys, table.cls.key_property), new, strict=True)):
-        if at in old and old[at] == value and type(old[at]) is type(value):
-            continue
-        if at not in old and (value is None or (prop.collection is not Collection.SINGLE and not value)):
-            continue
-        found += value_instructions(table.schema, table.cls.name, key, prop, value, reset=at in old)
+    name, known, fresh = table.cls.name, np.flatnonzero(rows >= 0), np.flatnonzero(rows < 0)
+    key_of = keys_to_list(keys, table.cls.key_property)
+    new = arrow_to_model(values.take(pa.array(fresh)), prop, table.schema)
+    for at, value in zip(fresh.tolist(), new, strict=True):
+        if value is not None and (prop.collection is Collection.SINGLE or value):
+            found += value_instructions(table.schema, name, key_of[at], prop, value)
+    if len(known):
+        kept = values.take(pa.array(known))
+        changed = np.flatnonzero(column_differs(table, prop.name, rows[known], kept))
+        old = table.values(prop.name, rows[known[changed]])
+        new = arrow_to_model(kept.take(pa.array(changed)), prop, table.schema)
+        for at, before, value in zip(known[changed].tolist(), old, new, strict=True):
+            found += revision_instructions(table.schema, name, key_of[at], prop, before, value)
     return found
 
 
@@ -369,8 +244,6 @@ def _plain(array: Any) -> Any:
 
 
 def _key_values(keys: Sequence[Key], kind: pa.DataType) -> Any:
-    from realmframe.store.arrays import keys_to_arrow
-
     prop = next((Property("", p) for p, k in t.SCALARS.items() if k == kind), None)
     return _plain(keys_to_arrow(keys, prop))
 

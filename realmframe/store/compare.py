@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +10,11 @@ import pyarrow as pa
 from realmframe.changes import Changeset, concat
 from realmframe.changes import instructions as i
 from realmframe.store import types as t
-from realmframe.store.builders import column_differs, objects_changeset, schema_changeset, value_instructions
+from realmframe.store.builders import column_differs, objects_changeset, schema_changeset
 from realmframe.store.emit import Emitter
-from realmframe.store.index import Ids
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Table
+from realmframe.store.writer import value_instructions
 
 
 def difference_changeset(old: Snapshot, new: Snapshot) -> Changeset:
@@ -53,10 +52,9 @@ def _class(new: Snapshot, before: Table, after: Table) -> Iterator[Changeset]:
     for name, prop in after.cls.columns.items():
         if name not in before.cls.columns:
             changed = known
-        elif t.is_scalar(prop, after.schema):
-            changed = known[column_differs(before, name, rows[known], after.column(name).take(pa.array(known)))]
         else:
-            changed = known[_nested_differs(before, after, name, rows[known], known)]
+            values = after.column(name).take(pa.array(known)).combine_chunks()
+            changed = known[column_differs(before, name, rows[known], values)]
         if not len(changed):
             continue
         keys = after.keys().take(pa.array(changed))
@@ -70,22 +68,3 @@ def _class(new: Snapshot, before: Table, after: Table) -> Iterator[Changeset]:
         yield objects_changeset(new, after.cls.name, fresh)
     if nested:
         yield Changeset.from_instructions(nested)
-
-
-def _nested_differs(before: Table, after: Table, name: str, rows: Ids, known: Ids) -> Any:
-    """Tell which rows of a column that is no plain Arrow type differ; whole runs that are equal cost one comparison."""
-    old = before.column(name).take(pa.array(rows)).combine_chunks()
-    new = after.column(name).take(pa.array(known)).combine_chunks()
-    out = np.zeros(len(known), np.bool_)
-    spans = [(0, len(known))]
-    while spans:
-        start, stop = spans.pop()
-        size = stop - start
-        if not size or (old.type == new.type and old.slice(start, size).equals(new.slice(start, size))):
-            continue
-        if size == 1:
-            out[start] = True
-            continue
-        middle = (start + stop) // 2
-        spans += [(start, middle), (middle, stop)]
-    return out

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from realmframe.model import Key, Property, PropertyType, Schema
 from realmframe.store import types as t
-from realmframe.store.arrays import default_value, keys_to_arrow, keys_to_list, model_to_arrow
+from realmframe.store.arrays import keys_to_arrow, keys_to_list, model_to_arrow
+from realmframe.store.coercion import default_value
 from realmframe.store.index import Ids, KeyIndex, arrow_words, key_words
 from realmframe.store.nested import thaw
 from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table, concat_arrays

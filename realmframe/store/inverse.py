@@ -18,8 +18,9 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes import instructions as i
 from realmframe.model import Property, Schema
 from realmframe.store import types as t
-from realmframe.store.builders import objects_changeset, schema_changeset, value_instructions
+from realmframe.store.builders import objects_changeset, schema_changeset
 from realmframe.store.emit import Emitter
+from realmframe.store.writer import value_instructions
 
 if TYPE_CHECKING:
     from realmframe.store.apply import Applied, Touched

@@ -87,6 +87,21 @@ def encode_value(value: Any) -> bytes:
     return bytes([tag]) + _WRITERS[tag](value)
 
 
+def exact(value: Any) -> bytes:
+    """Give bytes that are equal for values that are equal to the last bit.
+
+    The order of a dictionary's entries and of a set's elements does not count. Not to be read back.
+    """
+    if isinstance(value, RealmSet):
+        return b"".join([b"\x0f", struct.pack("<I", len(value)), *sorted(exact(v) for v in value)])
+    if isinstance(value, list):
+        return b"".join([b"\x0d", struct.pack("<I", len(value)), *(exact(v) for v in value)])
+    if isinstance(value, dict):
+        tag = bytes([_TAGS[type(value)], 0])
+        return b"".join([tag, struct.pack("<I", len(value)), *(_text(k) + exact(value[k]) for k in sorted(value))])
+    return encode_value(value)
+
+
 class _Reader:
     """Takes values off bytes, one after another."""
 

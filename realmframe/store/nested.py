@@ -34,7 +34,7 @@ from realmframe.model import (
     Timestamp,
     decimal_of_float,
 )
-from realmframe.store.arrays import default_value
+from realmframe.store.coercion import default_value
 
 #: Steps of a path. MongoDB, which App Services store to, nests documents no deeper; the real engine knows no limit, but
 #: whoever could nest without one could exhaust the stack of everybody who reads the value.
@@ -345,7 +345,6 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     i.SetInsert: Applier.set_insert,
     i.SetErase: Applier.set_erase,
 }
-_NUMBERS: Final = (int, float, np.float32, Decimal128)
 
 
 def same_element(left: Any, right: Any) -> bool:

@@ -26,12 +26,12 @@ from realmframe.model import (
     RealmSet,
     Schema,
 )
-from realmframe.store.arrays import default_value
-from realmframe.store.builders import insertion_instructions
+from realmframe.store.coercion import default_value
 from realmframe.store.index import Ids
 from realmframe.store.list_tracker import ListTracker
 from realmframe.store.nested import Applier, thaw
 from realmframe.store.snapshot import Snapshot
+from realmframe.store.writer import insertion_instructions
 
 #: A list: class, key, and the steps to it.
 ListPath = tuple[Any, ...]

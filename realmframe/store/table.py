@@ -198,6 +198,10 @@ class Table:
         found: Key = keys_to_list(chunk.keys.slice(offset, 1), self.cls.key_property)[0]
         return found
 
+    def columns_value(self, name: str, row: int) -> Any:
+        """Give one model value of the object at a position."""
+        return self._cells_value(name, row)
+
     def row(self, row: int) -> dict[str, Any]:
         """Give the object at a position, with its primary key."""
         chunk, offset = self._place(row)

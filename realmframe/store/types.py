@@ -173,8 +173,14 @@ def element_type(prop: Property, schema: Schema) -> pa.DataType:
         return key_type(schema[prop.target or ""].key_property)
     if not embeds(prop, schema) or _is_recursive(prop.target or "", schema):
         return MIXED
-    fields = schema[prop.target or ""].properties.values()
-    return pa.struct([pa.field(p.name, arrow_type(p, schema)) for p in fields])
+    fields = [pa.field(p.name, _inner_type(p, schema)) for p in schema[prop.target or ""].properties.values()]
+    return pa.struct(fields) if fields else MIXED
+
+
+def _inner_type(prop: Property, schema: Schema) -> pa.DataType:
+    """Give the type of a field of a struct: there a date has no other form to fall back on."""
+    kind = arrow_type(prop, schema)
+    return WIDE_DATE if kind == DATE else kind
 
 
 def arrow_type(prop: Property, schema: Schema) -> pa.DataType:
