@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from realmframe.changes import Instruction
 from realmframe.changes import instructions as ins
 from realmframe.changes.instructions import Path
-from realmframe.errors import WriteError
+from realmframe.errors import RealmError, WriteError
 from realmframe.frames import cell_value, coerce_cell
 from realmframe.model import (
     Collection,
@@ -25,7 +25,7 @@ from realmframe.model import (
     PropertyType,
     RealmSet,
 )
-from realmframe.store import check_field, dictionary_key, insertion_instructions, same_element, value_instructions
+from realmframe.store import check_field, insertion_instructions, same_element, value_instructions
 
 if TYPE_CHECKING:
     from realmframe.realm.transaction import Transaction
@@ -87,7 +87,10 @@ class Place:
         return f"{self._cls.name}.{self._field.name}" + "".join(f"[{s!r}]" for s in self._path)
 
     def __repr__(self) -> str:
-        return f"<{self._name} of {self._key!r}: {self.value!r}>"
+        try:
+            return f"<{self._name} of {self._key!r}: {self.value!r}>"
+        except RealmError:  # there is no such object, or no transaction, any more
+            return f"<{self._name} of {self._key!r}>"
 
     def _fail(self, text: str, hint: str | None = None) -> WriteError:
         return WriteError(f"{self._name} of {self._key!r} {text}", hint=hint)
@@ -111,7 +114,8 @@ class Place:
     def _below(self, value: Any, prop: Property, step: int | str) -> tuple[Any, Property]:
         if isinstance(value, EmbeddedObject):
             target = self._tx.schema[prop.target or ""]
-            return value[str(step)], check_field(step, target)
+            inner = check_field(step, target)
+            return value[inner.name], inner
         element = replace(prop, collection=Collection.SINGLE)
         if prop.collection is Collection.SET or isinstance(value, RealmSet):
             raise self._fail("is a set, whose elements have no place.", "Use add and remove.")
@@ -150,7 +154,7 @@ class Place:
         if not (isinstance(held, dict) and not isinstance(held, EmbeddedObject)):
             self._below(held, prop, step)
         else:
-            dictionary_key(step)
+            self._coerced({step: None}, Property(self._field.name, PropertyType.MIXED, True, Collection.DICTIONARY))
         return made
 
     def _index(self, index: int, size: int, *, end: bool = False) -> int:
@@ -175,7 +179,8 @@ class Place:
         try:
             return coerce_cell(value, prop, self._tx.schema)
         except WriteError as fault:
-            raise WriteError(f"{self._name} of {self._key!r}: {fault.message}", hint=fault.hint) from None
+            text = fault.message.removeprefix("[0]: ").removeprefix("['_']: ")
+            raise WriteError(f"{self._name} of {self._key!r}: {text}", hint=fault.hint) from None
 
     def _element(self, value: Any, prop: Property) -> Any:
         collection = self._field.collection if not self._path else prop.collection

@@ -74,6 +74,11 @@ class Transaction:
         """The classes that can be written."""
         return self._snapshot.schema
 
+    @property
+    def changeset(self) -> Changeset:
+        """What was written so far, as it will be sent; edits of frames are in it when the transaction has ended."""
+        return self._done[0] if len(self._done) == 1 else concat(self._done)
+
     def frame(self, class_name: str) -> Any:
         """Give an ordinary frame of a class to edit; when the transaction ends, the difference is written.
 
@@ -195,13 +200,13 @@ class Transaction:
         for class_name, (before, edited) in self._edits.items():
             self._write_difference(class_name, before, edited)
         self._open = False
-        parts = [c for c in self._done if len(c)]
-        if not parts:
-            return None
-        return parts[0] if len(parts) == 1 else concat(parts)
+        made = self.changeset
+        return made if len(made) else None
 
     def abandon(self) -> None:
-        """Drop everything."""
+        """Drop everything, if the transaction has not ended."""
+        if not self._open:
+            return
         self._open = False
         self._done.clear()
         self._waiting.clear()

@@ -9,7 +9,14 @@ from realmframe.store.builders import (
     upsert_changeset,
 )
 from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
-from realmframe.store.coercion import MAX_DATA_BYTES, MAX_STRING_BYTES, check_field, coerce, coerce_mixed, dictionary_key
+from realmframe.store.coercion import (
+    MAX_DATA_BYTES,
+    MAX_STRING_BYTES,
+    check_field,
+    coerce,
+    coerce_mixed,
+    dictionary_key,
+)
 from realmframe.store.compare import difference_changeset
 from realmframe.store.exactly import arrays_differ
 from realmframe.store.files import FileSystem
