@@ -75,7 +75,8 @@ SCALARS["mixed"] = [
 KEYS = ["", "a", "é", "\U0001f6eb", "a b", "a/b", "x$", "[0]", "'\"", "nul\0", "@keys", "_id"]
 
 
-def _equal_in_a_set(value: Any) -> Any:
+def equal_in_a_set(value: Any) -> Any:
+    """Give what sets and queries compare: numbers by their amount, all else by type and value."""
     if isinstance(value, Decimal128):
         number = value.to_decimal()
         return str(number) if number.is_nan() else number
@@ -90,7 +91,7 @@ def distinct(values: list[Any]) -> list[Any]:
     for value in values:
         if isinstance(value, list | dict) or (isinstance(value, Decimal128) and value.to_decimal() == 0):
             continue
-        kept.setdefault(_equal_in_a_set(value), value)
+        kept.setdefault(equal_in_a_set(value), value)
     return list(kept.values())
 
 
@@ -185,6 +186,17 @@ SCHEMA = Schema(
         {"name": "ByNull", "primaryKey": "_id", "properties": {"_id": "string?"}},
     ]
 )
+
+
+def _links(value: Any) -> set[Link]:
+    if isinstance(value, Link):
+        return {value}
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {link for item in items for link in _links(item)}
+
+
+#: Every object that something links to; a link to nothing is null in queries.
+TARGETS = sorted(_links([values for _, values in FORMS.values()]), key=repr)
 ROWS = max(len(values) for _, values in FORMS.values())
 
 

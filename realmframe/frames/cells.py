@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray | pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         return [plain(v) for v in value]
-    if isinstance(value, list | tuple | set | frozenset) and not isinstance(value, RealmSet) and not _is_named(value):
+    if isinstance(value, list | tuple) and not isinstance(value, RealmSet) and not _is_named(value):
         return [plain(v) for v in value]
     if type(value) is dict:
         return {k: plain(v) for k, v in value.items()}
