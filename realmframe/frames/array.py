@@ -264,7 +264,7 @@ class RealmArray(ArrowExtensionArray):
         """Tell which cells are among values; identifiers may be given as text."""
         wanted = [plain(v) for v in values]
         if self._holds in _BYTEWISE:
-            return pc.is_in(self._pa_array, value_set=self._bytes_of(wanted)).to_numpy()
+            return pc.is_in(self._pa_array, value_set=self._bytes_of(wanted).drop_null()).to_numpy()
         known = {_amount(v) if self._holds is not None else identity(v) for v in wanted if v is not None}
         return np.fromiter((v is not None and v in known for v in self._identities()), bool, len(self))
 

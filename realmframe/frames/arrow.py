@@ -211,10 +211,13 @@ def _is_doubtful(array: Any, prop: Property, schema: Schema) -> bool:
 
 
 def _field_is_doubtful(array: Any, prop: Property, schema: Schema) -> bool:
-    held = array.drop_null().field(prop.name)
-    single = prop.collection is Collection.SINGLE
+    held = array.field(prop.name)
     nullable = prop.optional or prop.type in (PropertyType.MIXED, PropertyType.OBJECT)
-    return bool(single and held.null_count and not nullable) or _is_doubtful(held, prop, schema)
+    if prop.collection is Collection.SINGLE and held.null_count and not nullable:
+        missing = pc.and_(pc.is_valid(array), pc.is_null(held))
+        if pc.any(missing, min_count=0).as_py():
+            return True
+    return _is_doubtful(held, prop, schema)
 
 
 def _is_long(array: Any, limit: int) -> bool:

@@ -17,6 +17,7 @@ from realmframe.model import (
     Collection,
     Decimal128,
     GlobalKey,
+    Link,
     ObjectId,
     Property,
     PropertyType,
@@ -162,6 +163,8 @@ def from_python(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
     held = extension_of(kind)
     if held is PropertyType.MIXED:
         return model_to_arrow([coerce_mixed(v) for v in made], Property("cell", held, True), _ANY)
+    # In a column of links a cell is the key.
+    made = [v.key if isinstance(v, Link) else v for v in made]
     if held is not None:
         return values_to_arrow(made, Property("cell", held, True), _ANY)
     if isinstance(kind, pa.BaseExtensionType):
@@ -170,6 +173,8 @@ def from_python(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
         dates = [None if v is None else coerce(v, _DATE, _ANY) for v in made]
         forms = [None if d is None else {"seconds": d.seconds, "nanoseconds": d.nanoseconds} for d in dates]
         return pa.array(forms, kind)
+    if pa.types.is_timestamp(kind):
+        return _stamps(made, kind)
     if pa.types.is_map(kind):
         return _maps(made, kind)
     if pa.types.is_list(kind):
@@ -180,6 +185,21 @@ def from_python(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(made, kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
         raise WriteError(f"A cell of type {kind} cannot hold this: {fault}.") from fault
+
+
+def _stamps(values: Sequence[Any], kind: Any) -> pa.Array:
+    """Build dates in the unit of a column, which has to hold them exactly."""
+    step = {"ns": 1, "us": 1000}[kind.unit]
+    totals: list[int | None] = []
+    for value in values:
+        total = None if value is None else coerce(value, _DATE, _ANY).total_nanoseconds
+        if total is not None and (total % step or not -(1 << 63) <= total // step < 1 << 63):
+            raise WriteError(
+                f"{value!r} does not fit a column whose dates are in {kind.unit}.",
+                hint="Assign the whole column: edit[name] = pandas.Series([...], dtype=object).",
+            )
+        totals.append(None if total is None else total // step)
+    return pa.array(totals, pa.int64()).cast(kind)
 
 
 def _global_keys(values: Sequence[Any], kind: Any) -> pa.Array:
@@ -194,7 +214,7 @@ def _offsets(values: Sequence[Any]) -> tuple[Any, Any]:
     sizes = [0 if v is None else len(v) for v in values]
     offsets = pa.array(np.cumsum([0, *sizes], dtype=np.int32))
     missing = [v is None for v in values]
-    return offsets, pa.array(missing) if any(missing) else None
+    return offsets, pa.array(missing, pa.bool_()) if any(missing) else None
 
 
 def _maps(values: Sequence[Any], kind: Any) -> pa.Array:
@@ -231,7 +251,7 @@ def _structs(values: Sequence[Any], kind: Any) -> pa.Array:
             unknown = sorted(map(str, value.keys() - names))[0]
             raise WriteError(f"The embedded object has no property {unknown!r}.", hint=f"It has {', '.join(names)}.")
     columns = [from_python([(v or {}).get(f.name) for v in values], f.type) for f in kind]
-    mask = pa.array([v is None for v in values])
+    mask = pa.array([v is None for v in values], pa.bool_())
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
 
 

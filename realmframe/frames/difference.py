@@ -18,7 +18,7 @@ from realmframe.frames.arrow import records_to_arrow
 from realmframe.frames.cells import to_python
 from realmframe.frames.live import LiveFrame
 from realmframe.model import ObjectSchema, Schema
-from realmframe.store import arrays_differ
+from realmframe.store import arrays_differ, one_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,10 @@ def changes_for(
     for name in new.column_names:
         if name == key:
             continue
-        left, right = (_whole(t[name].take(pa.array(n))) for t, n in ((old, place[known]), (new, known)))
-        changed = known[arrays_differ(left, right, object_schema.properties[name], schema)]
+        prop = object_schema.properties[name]
+        pairs = ((old, place[known]), (new, known))
+        left, right = (one_array(table[name].take(pa.array(rows)), prop, schema) for table, rows in pairs)
+        changed = known[arrays_differ(left, right, prop, schema)]
         if len(changed):
             modified[name] = new.select([key, name]).take(pa.array(changed))
     gone = np.flatnonzero(new_index.get_indexer(old_index) < 0)
@@ -133,7 +135,3 @@ def _key_index(keys: Any, cls: ObjectSchema) -> pd.Index[Any]:
         twice = index[index.duplicated()][0]
         raise WriteError(f"{cls.name}: the key {twice!r} stands twice in the frame.")
     return index
-
-
-def _whole(column: Any) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -25,7 +25,13 @@ from realmframe.model import (
     PropertyType,
     RealmSet,
 )
-from realmframe.store import check_field, insertion_instructions, same_element, value_instructions
+from realmframe.store import (
+    check_field,
+    insertion_instructions,
+    revision_instructions,
+    same_element,
+    value_instructions,
+)
 
 if TYPE_CHECKING:
     from realmframe.realm.transaction import Transaction
@@ -168,6 +174,9 @@ class Place:
     @property
     def _at(self) -> tuple[str, Key, str, Path]:
         return self._cls.name, self._key, self._field.name, self._path
+
+    def _find_at(self) -> tuple[Property, Path]:
+        return self._find()[1], self._path
 
     def _emit(self, instructions: Iterable[Instruction]) -> None:
         self._tx.put_instructions(instructions)
@@ -321,7 +330,8 @@ class Place:
         if place is None:
             raise self._fail(f"does not hold {value!r}.")
         if isinstance(held, RealmSet):
-            self._emit([ins.SetErase(*self._at, held[place])])
+            rest = RealmSet([v for n, v in enumerate(held) if n != place])
+            self._emit(revision_instructions(self._tx.schema, *self._at[:2], self._field, held, rest, self._find_at()))
         else:
             del self[place]
 

@@ -1,7 +1,7 @@
 """Floor 2: snapshots in memory, files on disk."""
 
 from realmframe.store.apply import Applied, Touched, apply
-from realmframe.store.arrays import model_to_arrow, values_to_arrow
+from realmframe.store.arrays import model_to_arrow, one_array, values_to_arrow
 from realmframe.store.builders import (
     erase_changeset,
     objects_changeset,
@@ -66,6 +66,7 @@ __all__ = [
     "keep_schema",
     "model_to_arrow",
     "objects_changeset",
+    "one_array",
     "read_checkpoint",
     "recover",
     "revision_instructions",

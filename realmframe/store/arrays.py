@@ -149,6 +149,15 @@ def _elements(values: Sequence[Any], prop: Property, schema: Schema) -> pa.Array
     return pa.StructArray.from_arrays(columns, fields=fields, mask=mask)
 
 
+def one_array(column: Any, prop: Property, schema: Schema) -> pa.Array:
+    """Give a column of a property as one array (Arrow itself cannot join no chunks of a nested extension type)."""
+    if isinstance(column, pa.Array):
+        return column
+    if column.num_chunks == 0:
+        return model_to_arrow([], prop, schema)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
 def values_to_arrow(values: Sequence[Any], prop: Property, schema: Schema) -> pa.Array:
     """Build a column out of what users write; see :func:`coerce`."""
     return model_to_arrow([coerce(v, prop, schema) for v in values], prop, schema)

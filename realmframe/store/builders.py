@@ -26,7 +26,7 @@ from realmframe.model import (
     Schema,
 )
 from realmframe.store import types as t
-from realmframe.store.arrays import arrow_to_model, keys_to_arrow, keys_to_list
+from realmframe.store.arrays import arrow_to_model, keys_to_arrow, keys_to_list, one_array
 from realmframe.store.emit import Emitter
 from realmframe.store.exactly import arrays_differ
 from realmframe.store.index import Ids
@@ -158,7 +158,7 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
         if name == key:
             continue
         prop = table.cls.columns[name]
-        values = records[name].combine_chunks()
+        values = one_array(records[name], prop, table.schema)
         if t.is_scalar(prop, table.schema):
             fresh_values = values if not len(known) else values.take(pa.array(fresh))
             emitter.update(prop, new_keys, fresh_values)
@@ -172,8 +172,9 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
 
 def column_differs(table: Table, name: str, rows: Ids, new: Any) -> Any:
     """Tell which rows hold another value, bit for bit (a null differs from everything but a null)."""
-    old = table.column(name).take(pa.array(rows)).combine_chunks()
-    return arrays_differ(old, new, table.cls.columns[name], table.schema)
+    prop = table.cls.columns[name]
+    old = one_array(table.column(name).take(pa.array(rows)), prop, table.schema)
+    return arrays_differ(old, new, prop, table.schema)
 
 
 def _nested_upsert(table: Table, prop: Property, rows: Ids, keys: Any, values: Any) -> list[i.Instruction]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from realmframe.changes import Changeset, concat
 from realmframe.changes import instructions as i
 from realmframe.store import types as t
+from realmframe.store.arrays import one_array
 from realmframe.store.builders import column_differs, objects_changeset, schema_changeset
 from realmframe.store.emit import Emitter
 from realmframe.store.snapshot import Snapshot
@@ -53,7 +54,7 @@ def _class(new: Snapshot, before: Table, after: Table) -> Iterator[Changeset]:
         if name not in before.cls.columns:
             changed = known
         else:
-            values = after.column(name).take(pa.array(known)).combine_chunks()
+            values = one_array(after.column(name).take(pa.array(known)), prop, after.schema)
             changed = known[column_differs(before, name, rows[known], values)]
         if not len(changed):
             continue

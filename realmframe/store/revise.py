@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from realmframe.changes import instructions as i
-from realmframe.model import Collection, EmbeddedObject, Key, Marker, Property, RealmSet, Schema
+from realmframe.model import Collection, EmbeddedObject, Key, Marker, Property, PropertyType, RealmSet, Schema
 from realmframe.store.coercion import set_identity
 from realmframe.store.mixed import exact
 from realmframe.store.writer import Writer
@@ -44,7 +44,7 @@ class Revision:
         if isinstance(old, EmbeddedObject) and isinstance(new, EmbeddedObject):
             yield from self._fields(prop, old, new, path)
         elif isinstance(old, RealmSet) and isinstance(new, RealmSet):
-            yield from self._set(old, new, path)
+            yield from self._set(prop, old, new, path)
         elif type(old) is list and type(new) is list:
             yield from self._list(prop, old, new, path)
         elif type(old) is dict and type(new) is dict:
@@ -58,12 +58,13 @@ class Revision:
         for name, inner in self._schema[prop.target or ""].properties.items():
             yield from self.revise(inner, old[name], new[name], (*path, name))
 
-    def _set(self, old: RealmSet, new: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
+    def _set(self, prop: Property, old: RealmSet, new: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
         before, after = ({set_identity(v): v for v in values} for values in (old, new))
-        if before and not after:
+        gone = [v for k, v in before.items() if k not in after]
+        if before and (not after or any(v is None for v in gone)) and (not after or not erases_null(prop)):
             yield i.Clear(*self._at, path, Collection.SET)
-            return
-        yield from (i.SetErase(*self._at, path, v) for k, v in before.items() if k not in after)
+            before, gone = {}, []
+        yield from (i.SetErase(*self._at, path, v) for v in gone)
         yield from (i.SetInsert(*self._at, path, v) for k, v in after.items() if k not in before)
 
     def _dictionary(
@@ -106,6 +107,11 @@ class Revision:
             yield one
 
 
+def erases_null(prop: Property) -> bool:
+    """Whether null can be erased from a set: the real engine takes that for a type mismatch unless it is of Mixed."""
+    return prop.type is PropertyType.MIXED
+
+
 def _differing(old: list[Any], new: list[Any]) -> list[tuple[int, int, int, int]]:
     """Give the spans of two lists that differ: first and last in the old one, start and stop in the new one."""
     left, right = [exact(v) for v in old], [exact(v) for v in new]
@@ -123,7 +129,7 @@ def _differing(old: list[Any], new: list[Any]) -> list[tuple[int, int, int, int]
 
 
 def revision_instructions(
-    schema: Schema, table: str, pk: Key, prop: Property, old: Any, new: Any
+    schema: Schema, table: str, pk: Key, prop: Property, old: Any, new: Any, at: tuple[Property, i.Path] | None = None
 ) -> Iterator[i.Instruction]:
     """Give the fewest instructions that make a property of an object hold another value.
 
@@ -135,5 +141,8 @@ def revision_instructions(
     prop : Property
     old, new : model values
         What it holds, and what it is to hold.
+    at : (Property, path), optional
+        A place inside the property, and its type.
     """
-    return Revision(schema, table, pk, prop.name).revise(prop, old, new)
+    inner, path = at or (prop, ())
+    return Revision(schema, table, pk, prop.name).revise(inner, old, new, path)
