@@ -160,6 +160,9 @@ class Transaction:
 
     def increment(self, class_name: str, key: Key, field: str, amount: int = 1) -> None:
         """Add to an integer, so that increments on several devices add up."""
+        prop = self._class(class_name).properties.get(field)
+        if prop is None or prop.type not in (PropertyType.INT, PropertyType.MIXED):
+            raise WriteError(f"{class_name}.{field} is no integer that could be incremented.")
         self.object(class_name, key)[field].increment(amount)
 
     def object(self, class_name: str, key: Key) -> WrittenObject:

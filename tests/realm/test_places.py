@@ -23,6 +23,7 @@ SCHEMA = [
             "n": "int?",
             "tags": "string[]",
             "labels": "string<>",
+            "codes": "int?<>",
             "scores": "double?{}",
             "home": "Address?",
             "homes": "Address[]",
@@ -41,6 +42,7 @@ START = {
     "n": 5,
     "tags": ["a", "b", "c"],
     "labels": ["x", "y"],
+    "codes": [1, None],
     "scores": {"maths": 1.0, "art": None},
     "home": {"city": "Oslo", "zip": 1, "lines": ["one"]},
     "homes": [{"city": "A"}, {"city": "B"}],
@@ -69,6 +71,12 @@ OPERATIONS: dict[str, tuple[Do, str, Any, list[tuple[Any, ...]]]] = {
     "add": (lambda p: p["labels"].add("z"), "labels", [*"xyz"], [("SetInsert", (), "z")]),
     "add again": (lambda p: p["labels"].add("x"), "labels", [*"xy"], []),
     "remove from a set": (lambda p: p["labels"].remove("x"), "labels", ["y"], [("SetErase", (), "x")]),
+    "remove null from a set, which the engine cannot erase": (
+        lambda p: p["codes"].remove(None),
+        "codes",
+        [1],
+        [("Clear", (), "SET"), ("SetInsert", (), 1)],
+    ),
     "discard": (lambda p: p["labels"].discard("q"), "labels", [*"xy"], []),
     "clear a set": (lambda p: p["labels"].clear(), "labels", [], [("Clear", (), "SET")]),
     "numbers of one amount": (

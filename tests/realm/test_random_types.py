@@ -98,7 +98,7 @@ def realms(draw: st.DrawFn) -> tuple[Schema, list[dict[str, Any]], list[dict[str
 
 
 def same(value: Any) -> Any:
-    """Give what is compared: every bit, but an element of a set may be another one that equals it, such as 1 and 1.0."""
+    """Give what is compared: every bit, but an element of a set may be one that equals it, such as 1.0 for 1."""
     if isinstance(value, rf.RealmSet):
         return sorted(repr(equal_in_a_set(v)) for v in value)
     if isinstance(value, dict):

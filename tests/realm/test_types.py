@@ -166,6 +166,15 @@ def test_unchanged_frames_write_nothing(lives: tuple[States, rf.Realm, rf.Realm]
     assert not len(tx.changeset)
 
 
+def test_no_records_write_nothing(lives: tuple[States, rf.Realm, rf.Realm]) -> None:
+    """A frame and a table of every type without rows are no change."""
+    realm = lives[1]
+    with realm.write() as tx:
+        tx.upsert("Every", realm["Every"].head(0))
+        tx.upsert("Every", pa.table(realm["Every"].head(0).copy()).slice(0, 0))
+    assert not len(tx.changeset)
+
+
 def test_a_copy_is_equal(lives: tuple[States, rf.Realm, rf.Realm], tmp_path: Path) -> None:
     """A realm's copy holds every value as well."""
     realm = lives[1]
