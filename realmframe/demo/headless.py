@@ -44,7 +44,7 @@ def execute(notebook: Path, environment: Mapping[str, str], *, emit: Callable[[s
     Parameters
     ----------
     notebook : Path
-        Executed in its own folder; the outputs are saved beside it as ``tour-executed.ipynb``.
+        Executed in its own folder; the outputs are saved beside it as ``NAME-executed.ipynb``.
     environment : mapping
         Environment of the kernel.
     emit : callable
@@ -74,7 +74,7 @@ def execute(notebook: Path, environment: Mapping[str, str], *, emit: Callable[[s
         os.environ.clear()
         os.environ.update(previous)
     seconds = time.perf_counter() - begun
-    nbformat.write(document, notebook.with_name("tour-executed.ipynb"))  # type: ignore[no-untyped-call]
+    nbformat.write(document, notebook.with_name(f"{notebook.stem}-executed.ipynb"))  # type: ignore[no-untyped-call]
     texts = [text for cell in document.cells for text in _texts(cell)]
     for text in texts:
         emit(text)

@@ -244,6 +244,8 @@ def _dates(values: Any) -> Any:
     """Convert timestamps of any unit (without a zone: UTC) to the store's form, wide where nanoseconds do not reach."""
     per = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[values.type.unit]
     kind = pa.timestamp("ns", "UTC")
+    if per == 10**9:
+        return values.cast(kind)
     total = values.cast(pa.timestamp(values.type.unit)).cast(pa.int64())
     ends = pc.min_max(total)
     low, high = ends["min"].as_py(), ends["max"].as_py()

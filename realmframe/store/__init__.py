@@ -10,8 +10,6 @@ from realmframe.store.builders import (
 )
 from realmframe.store.checkpoint import Checkpoint, read_checkpoint, schema_from_json, schema_to_json, write_checkpoint
 from realmframe.store.coercion import (
-    MAX_DATA_BYTES,
-    MAX_STRING_BYTES,
     check_field,
     coerce,
     coerce_mixed,
@@ -26,6 +24,7 @@ from realmframe.store.realm_store import Commit, RealmStore
 from realmframe.store.recovery import Lost, Recovered, keep_schema, recover, written
 from realmframe.store.reset import Reset
 from realmframe.store.revise import revision_instructions
+from realmframe.store.scalars import MAX_DATA_BYTES, MAX_STRING_BYTES
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 from realmframe.store.table import Table
