@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from realmframe.model import ObjectSchema, Property, PropertyType, Schema
 from realmframe.store import types as t
-from realmframe.store.arrays import default_value
+from realmframe.store.coercion import default_value
 from realmframe.store.edit import default_cells
 from realmframe.store.gather import fixed_array, memory_strings, words_to_bytes
 from realmframe.store.index import Ids

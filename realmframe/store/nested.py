@@ -53,6 +53,7 @@ _TYPE_OF: Final[dict[type, PropertyType]] = {
     uuid.UUID: PropertyType.UUID,
     Link: PropertyType.OBJECT,
 }
+_NUMBERS: Final = (int, float, np.float32, Decimal128)
 _FLOATING: Final = (PropertyType.FLOAT, PropertyType.DOUBLE)
 #: Types of which values can be equal and yet differ.
 _INEXACT: Final = (float, np.float32, Decimal128)
@@ -306,7 +307,7 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is PropertyType.OBJECT):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = _stored(self._checked(one.value, element), items, element)
-        if _is_lost(value, element) or not any(same_element(value, item) for item in items):
+        if is_lost(value, element) or not any(same_element(value, item) for item in items):
             items.append(value)
 
     def set_erase(self, one: i.SetErase, fields: dict[str, Any], cls: ObjectSchema) -> None:
@@ -315,7 +316,7 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is not PropertyType.MIXED):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = self._checked(one.value, element)
-        if not _is_lost(value, element):
+        if not is_lost(value, element):
             items[:] = [item for item in items if not same_element(value, item)]
 
 
@@ -330,7 +331,7 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, Decimal128) and not value.coefficient and not value.exponent
 
 
-def _is_lost(value: Any, element: Property) -> bool:
+def is_lost(value: Any, element: Property) -> bool:
     """Tell whether a set cannot find a value again: of floating-point numbers, not-a-number equals nothing there."""
     return element.type in _FLOATING and value is not None and bool(value != value)
 

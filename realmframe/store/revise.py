@@ -13,10 +13,21 @@ from dataclasses import replace
 from typing import Any, Final
 
 from realmframe.changes import instructions as i
-from realmframe.model import Collection, EmbeddedObject, Key, Marker, Property, PropertyType, RealmSet, Schema
+from realmframe.model import (
+    Collection,
+    Decimal128,
+    EmbeddedObject,
+    Key,
+    Marker,
+    Property,
+    PropertyType,
+    RealmSet,
+    Schema,
+)
 from realmframe.store.coercion import set_identity
 from realmframe.store.mixed import exact
-from realmframe.store.writer import Writer
+from realmframe.store.nested import is_lost, same_element
+from realmframe.store.writer import Writer, is_minus_zero
 
 #: Middles of lists above so many pairs of elements are replaced in place, not matched.
 _MATCHED: Final = 250_000
@@ -50,6 +61,9 @@ class Revision:
         elif type(old) is dict and type(new) is dict:
             yield from self._dictionary(prop, old, new, path)
         else:
+            if type(old) is type(new) and same_element(old, new):
+                # An equal number, of another sign or with other zeros, is not written over what it equals.
+                yield i.Update(*self._at, path, _other_number(new))
             yield from self._writer.place(prop, new, path, reset=False)
 
     def _fields(
@@ -59,13 +73,25 @@ class Revision:
             yield from self.revise(inner, old[name], new[name], (*path, name))
 
     def _set(self, prop: Property, old: RealmSet, new: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
+        if not old or not new or self._is_rewritten(prop, old, new):
+            if old:
+                yield i.Clear(*self._at, path, Collection.SET)
+            yield from self._writer.members(prop, new, path)
+            return
         before, after = ({set_identity(v): v for v in values} for values in (old, new))
         gone = [v for k, v in before.items() if k not in after]
-        if before and (not after or any(v is None for v in gone)) and (not after or not erases_null(prop)):
-            yield i.Clear(*self._at, path, Collection.SET)
-            before, gone = {}, []
         yield from (i.SetErase(*self._at, path, v) for v in gone)
         yield from (i.SetInsert(*self._at, path, v) for k, v in after.items() if k not in before)
+
+    def _is_rewritten(self, prop: Property, old: RealmSet, new: RealmSet) -> bool:
+        """Whether single members cannot lead there: null and not-a-number that cannot be erased, equal numbers."""
+        before, after = ({set_identity(v): exact(v) for v in values} for values in (old, new))
+        if len(before) < len(old) or any(key in before and before[key] != value for key, value in after.items()):
+            return True
+        gone = [v for v in old if set_identity(v) not in after]
+        if any(is_minus_zero(v) for v in new):
+            return True
+        return any(v is None and not erases_null(prop) for v in gone) or any(is_lost(v, prop) for v in gone)
 
     def _dictionary(
         self, prop: Property, old: dict[str, Any], new: dict[str, Any], path: i.Path
@@ -105,6 +131,13 @@ class Revision:
             if isinstance(one, i.Update) and len(one.path) == len(path):
                 one = replace(one, prior_size=size)
             yield one
+
+
+def _other_number(value: Any) -> Any:
+    """Give a number of the same type and another amount."""
+    if isinstance(value, Decimal128):
+        return Decimal128.from_parts(1 if value.to_decimal() != 1 else 2, 0, False)
+    return type(value)(value != 1)
 
 
 def erases_null(prop: Property) -> bool:

@@ -9,7 +9,17 @@ from typing import Any, Final
 import numpy as np
 
 from realmframe.changes import instructions as i
-from realmframe.model import Collection, Decimal128, EmbeddedObject, Key, Marker, Property, PropertyType, RealmSet, Schema
+from realmframe.model import (
+    Collection,
+    Decimal128,
+    EmbeddedObject,
+    Key,
+    Marker,
+    Property,
+    PropertyType,
+    RealmSet,
+    Schema,
+)
 
 _ONE: Final = Decimal128.from_parts(1, 0, False)
 
@@ -53,7 +63,7 @@ class Writer:
     def _items(self, prop: Property, value: Any, path: i.Path) -> Iterator[i.Instruction]:
         element = replace(prop, collection=Collection.SINGLE)
         if isinstance(value, RealmSet):
-            yield from self._members(prop, value, path)
+            yield from self.members(prop, value, path)
         elif isinstance(value, dict):
             for key, item in value.items():
                 yield from self.place(element, item, (*path, key), reset=False)
@@ -61,9 +71,10 @@ class Writer:
             for index, item in enumerate(value):
                 yield from self.insert(element, item, (*path, index), index)
 
-    def _members(self, prop: Property, value: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
+    def members(self, prop: Property, value: RealmSet, path: i.Path) -> Iterator[i.Instruction]:
+        """Fill an empty set."""
         where = (self._table, self._pk, self._field, path)
-        minus = [item for item in value if prop.type is PropertyType.DECIMAL128 and _is_minus_zero(item)]
+        minus = [item for item in value if prop.type is PropertyType.DECIMAL128 and is_minus_zero(item)]
         for item in value:
             if item not in minus:
                 yield i.SetInsert(*where, item)
@@ -84,7 +95,7 @@ class Writer:
         elif isinstance(item, list | dict):
             yield i.ArrayInsert(*where, Marker.LIST if isinstance(item, list) else Marker.DICTIONARY, size)
             yield from self._items(element, item, path)
-        elif element.type is PropertyType.DECIMAL128 and _is_minus_zero(item):
+        elif element.type is PropertyType.DECIMAL128 and is_minus_zero(item):
             # Among zeros only, it would lose its sign where it is inserted, but not where it replaces another number.
             yield i.ArrayInsert(*where, _ONE, size)
             yield i.Update(*where, item, prior_size=size + 1)
@@ -92,7 +103,8 @@ class Writer:
             yield i.ArrayInsert(*where, item, size)
 
 
-def _is_minus_zero(value: Any) -> bool:
+def is_minus_zero(value: Any) -> bool:
+    """Whether it is a decimal -0, which loses its sign among zeros only."""
     return isinstance(value, Decimal128) and value.negative and not value.coefficient and not value.exponent
 
 
