@@ -117,7 +117,8 @@ def _named(snapshot: Snapshot, cs: Changeset, view: View) -> Iterator[tuple[str,
         if not view.sees(name) or name not in snapshot.tables:
             continue
         rows = objects[cs.table[objects] == number]
-        ids = snapshot.tables[name].find_ids(*key_words_of(cs, rows))
+        table = snapshot.tables[name]
+        ids = table.find_ids(*key_words_of(cs, rows, table.index.secret))
         yield name, np.unique(ids[ids >= 0]), rows[(ids < 0) & (cs.op[rows] == _ERASE)]
 
 
@@ -131,7 +132,7 @@ def states_of(snapshot: Snapshot, cs: Changeset, view: View) -> Changeset:
         if table is None or not view.sees(name):
             continue
         rows = objects[cs.table[objects] == number]
-        ids = table.find_ids(*key_words_of(cs, rows))
+        ids = table.find_ids(*key_words_of(cs, rows, table.index.secret))
         existing = np.unique(ids[ids >= 0])
         inside = view.members(snapshot, name, existing)
         missing = rows[ids < 0]

@@ -127,7 +127,7 @@ class Share:
 def _ids(table: Table | None, cs: Changeset, rows: Rows) -> Rows:
     if table is None:
         return np.full(len(rows), -1, np.int64)
-    return table.find_ids(*key_words_of(cs, rows))
+    return table.find_ids(*key_words_of(cs, rows, table.index.secret))
 
 
 def erasures(table: Table, ids: Rows) -> Changeset:

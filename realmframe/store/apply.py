@@ -411,10 +411,11 @@ class _ClassRun:
     def run(self) -> tuple[Table, Ids, dict[str, Ids], Ids]:
         cs, rows = self.cs, self.rows
         self._check_keys()
-        first, second = key_words_of(cs, rows)
+        secret = self.table.index.secret
+        first, second = key_words_of(cs, rows, secret)
         slots = np.full(max(16, 1 << (2 * len(rows)).bit_length()), -1, np.int64)
         group, leader = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-        count = group_keys(first, second, slots, group, leader)
+        count = group_keys(first, second, slots, group, leader, secret)
         leader = leader[:count]
         ids = self.table.find_ids(first[leader], second[leader])
         slow = self._slow_groups(group, count)

@@ -11,16 +11,11 @@ import pyarrow as pa
 from realmframe.errors import CorruptFileError
 from realmframe.model import ObjectSchema, Schema
 from realmframe.store import types as t
-from realmframe.store.index import KeyIndex, arrow_words, key_words
-from realmframe.store.table import Cells, Chunk, Table, widen
+from realmframe.store.index import KeyIndex
+from realmframe.store.table import Cells, Chunk, Table, build_index, widen
 
 ROW_ID: Final = "__row_id__"
 KEY: Final = "__key__"
-
-
-def table_fields(table: Table) -> list[str]:
-    """Name the columns of a table's batches."""
-    return [ROW_ID, KEY, *table.cls.columns]
 
 
 def chunk_to_batch(table: Table, chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
@@ -55,18 +50,6 @@ def batch_schema(table: Table) -> pa.Schema:
     return pa.schema(fields)
 
 
-def table_to_batches(table: Table) -> list[pa.RecordBatch]:
-    """Write a table, one batch per chunk."""
-    schema = batch_schema(table)
-    return [chunk_to_batch(table, chunk, schema) for chunk in table.chunks]
-
-
-def index_arrays(table: Table) -> dict[str, Any]:
-    """Give the arrays of a table's key index, to be written beside its batches."""
-    index = table.index if table.index.end == table.next_id else table.index.branch(table.next_id)
-    return {"first": index.slots1, "second": index.slots2, "rows": index.rows}
-
-
 def table_from_batches(
     cls: ObjectSchema,
     schema: Schema,
@@ -75,14 +58,14 @@ def table_from_batches(
     next_id: int | None = None,
     index: Mapping[str, Any] | None = None,
 ) -> Table:
-    """Read what :func:`table_to_batches` wrote; nothing is copied.
+    """Read batches that :func:`chunk_to_batch` wrote; nothing is copied.
 
     Parameters
     ----------
     next_id : int, optional
         The id of the next row; one more than the highest by default.
     index : mapping, optional
-        What :func:`index_arrays` gave, memory-mapped or not; built anew without it.
+        ``first``, ``second`` and ``rows``, memory-mapped or not, and the ``secret``; built anew without it.
 
     Raises
     ------
@@ -107,10 +90,10 @@ def table_from_batches(
     after = int(chunks[-1].ids[-1]) + 1 if chunks else 0
     limit = after if next_id is None else max(next_id, after)
     if index is None:
-        keys = _build_index(cls, chunks)
+        keys = build_index(cls, chunks)
     else:
         rows = index["rows"]
-        keys = KeyIndex(index["first"], index["second"], rows, _used(rows), limit)
+        keys = KeyIndex(index["first"], index["second"], rows, _used(rows), limit, index["secret"])
     keys.end = limit
     return Table(cls, schema, tuple(chunks), keys, limit)
 
@@ -133,16 +116,3 @@ def _current(array: Any, kind: pa.DataType) -> Any:
 def _used(rows: Any) -> int:
     # An upper bound is enough, and costs nothing: tables are filled to a half at most.
     return len(rows) // 2
-
-
-def _build_index(cls: ObjectSchema, chunks: Sequence[Chunk]) -> KeyIndex:
-    from realmframe.store.arrays import keys_to_list
-
-    index = KeyIndex.empty()
-    for chunk in chunks:
-        if chunk.keys.null_count:
-            words = key_words(keys_to_list(chunk.keys, cls.key_property))
-        else:
-            words = arrow_words(chunk.keys, cls.key_property)
-        index.insert(*words, np.asarray(chunk.ids))
-    return index

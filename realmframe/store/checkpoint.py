@@ -26,10 +26,13 @@ from realmframe.model import ClassKind, Collection, ObjectSchema, Property, Prop
 from realmframe.store.arrow_io import batch_schema, chunk_to_batch, table_from_batches
 from realmframe.store.files import FileSystem, explained, write_file
 from realmframe.store.snapshot import Snapshot
-from realmframe.store.table import Table
+from realmframe.store.table import Table, build_index
 
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = "realmframe/1"
+#: In a manifest of the first form the indexes of keys have no secret.
+FORMAT: Final = "realmframe/2"
+_KNOWN: Final = ("realmframe/1", FORMAT)
+_INDEX_PARTS: Final = ("first", "second", "rows")
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ def write_checkpoint(
         "format": FORMAT,
         "version": snapshot.version,
         "schema": schema_to_json(snapshot.schema),
-        "tables": {n: {"files": f, "next_id": t.next_id, "used": t.index.used} for n, (t, f) in files.items()},
+        "tables": {name: _entry(*files[name], (indexes or {}).get(name)) for name in files},
         "blobs": named,
         "extra": dict(extra),
     }
@@ -137,9 +140,21 @@ def write_checkpoint(
     return Checkpoint(snapshot, dict(extra), dict(blobs or {}), files)
 
 
+def _entry(table: Table, files: dict[str, str], frozen: FrozenIndex | None) -> dict[str, Any]:
+    """Describe a class in the manifest."""
+    secret = (table.index if frozen is None else frozen).secret
+    return {"files": files, "next_id": table.next_id, "used": table.index.used, "secret": secret.tobytes().hex()}
+
+
 def _same_rows(old: Table, new: Table) -> bool:
-    """Tell whether two tables share all their arrays (their schemas may differ in other classes)."""
-    if old.cls != new.cls or len(old.chunks) != len(new.chunks):
+    """Tell whether the files of one table are good for another (their schemas may differ in other classes).
+
+    They are if the tables share all their arrays, and what the index of the old one holds beyond them means nothing in
+    the new one, whose row ids have gone further in the same lineage.
+    """
+    if old.cls != new.cls or len(old.chunks) != len(new.chunks) or new.next_id < old.next_id:
+        return False
+    if not np.array_equal(old.index.secret, new.index.secret):
         return False
     return all(
         a is b or (a.ids is b.ids and a.keys is b.keys and all(b.columns[n] is c for n, c in a.columns.items()))
@@ -155,6 +170,7 @@ class FrozenIndex:
     second: Any
     rows: Any
     limit: int
+    secret: Any
 
     def arrays(self) -> dict[str, Any]:
         """Give the arrays to be written, without what was entered since."""
@@ -167,7 +183,13 @@ class FrozenIndex:
 def freeze_index(table: Table) -> FrozenIndex:
     """Hold on to a table's index; while nobody enters keys."""
     index = table.index
-    return FrozenIndex(index.slots1, index.slots2, index.rows, table.next_id)
+    return FrozenIndex(index.slots1, index.slots2, index.rows, table.next_id, index.secret)
+
+
+def separate_index(table: Table) -> FrozenIndex:
+    """Make an index with a secret of its own, for a copy of a table that is given away."""
+    index = build_index(table.cls, table.chunks)
+    return FrozenIndex(index.slots1, index.slots2, index.rows, table.next_id, index.secret)
 
 
 def _write_table(fs: FileSystem, data: Path, table: Table, frozen: FrozenIndex) -> dict[str, str]:
@@ -239,7 +261,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as fault:
         raise _damaged(path) from fault
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") not in _KNOWN:
         raise _damaged(path)
     return found
 
@@ -269,7 +291,8 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         tables, files = {}, {}
         for name, entry in manifest["tables"].items():
             tables[name] = _read_table(data, schema, name, entry)
-            files[name] = (tables[name], entry["files"])
+            if "secret" in entry:
+                files[name] = (tables[name], entry["files"])
         blobs = {name: (data / file).read_bytes() for name, file in manifest["blobs"].items()}
         snapshot = Snapshot(manifest["version"], schema, tables)
     except CorruptFileError:
@@ -287,17 +310,19 @@ def _read_table(data: Path, schema: Schema, name: str, entry: Mapping[str, Any])
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        # Copy on write: what is entered later stays in memory, page by page.
-        index = {
-            part: np.load(data / files[part], mmap_mode="c").view(np.ndarray) for part in ("first", "second", "rows")
-        }
+        index = None
+        if "secret" in entry:  # An index of an older version, without one, is built anew.
+            # Copy on write: what is entered later stays in memory, page by page.
+            index = {part: np.load(data / files[part], mmap_mode="c").view(np.ndarray) for part in _INDEX_PARTS}
+            index["secret"] = np.frombuffer(bytes.fromhex(entry["secret"]), np.uint64)
     except (pa.ArrowException, OSError, ValueError, EOFError) as fault:
         raise _damaged(path) from fault
     try:
         table = table_from_batches(schema[name], schema, batches, next_id=entry["next_id"], index=index)
     except (pa.ArrowException, CorruptFileError, ValueError) as fault:
         raise _damaged(path) from fault
-    table.index.used = entry["used"]
+    if index is not None:
+        table.index.used = entry["used"]
     return table
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from realmframe.model import Key, Property, PropertyType, Schema
+from realmframe.model import Key, Property, Schema
 from realmframe.store import types as t
 from realmframe.store.arrays import keys_to_arrow, keys_to_list, model_to_arrow
 from realmframe.store.coercion import default_value
-from realmframe.store.index import Ids, KeyIndex, arrow_words, key_words
+from realmframe.store.index import Ids, key_words
 from realmframe.store.nested import thaw
-from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table, concat_arrays
+from realmframe.store.table import CHUNK_ROWS, Cells, Chunk, Table, build_index, concat_arrays
 
 #: Above so many changed rows of one chunk, a column is rebuilt by one gather instead of by splicing.
 _SPLICE: int = 8
@@ -50,7 +50,7 @@ class TableEdit:
     def create_one(self, key: Key, position: int) -> int:
         """Create one row."""
         made = keys_to_arrow([key], self.base.cls.key_property)
-        return int(self.create_bulk(made, key_words([key]), np.array([position], np.int64))[0])
+        return int(self.create_bulk(made, key_words([key], self.base.index.secret), np.array([position], np.int64))[0])
 
     def set_bulk(self, name: str, ids: Ids, values: Any) -> None:
         """Set values of a column; ids are unique."""
@@ -111,9 +111,7 @@ class TableEdit:
             keys = keys_to_list(chunk.keys, prop)
             keys = [new.get(row_id, key) for row_id, key in zip(chunk.ids.tolist(), keys, strict=True)]
             chunks.append(Chunk(chunk.ids, keys_to_arrow(keys, prop), chunk.columns))
-        index = KeyIndex.empty()
-        for chunk in chunks:
-            index.insert(*key_words(keys_to_list(chunk.keys, prop)), chunk.ids)
+        index = build_index(table.cls, chunks)
         index.end = table.next_id
         return Table(table.cls, table.schema, tuple(chunks), index, table.next_id)
 
@@ -280,11 +278,3 @@ def append_chunk(chunks: list[Chunk], fresh: Chunk) -> list[Chunk]:
         last = chunks.pop()
         chunks[-1] = chunks[-1].joined(last)
     return chunks
-
-
-def is_link(prop: Property) -> bool:
-    """Whether a property links to or embeds objects."""
-    return prop.type is PropertyType.OBJECT
-
-
-__all__ = ["TableEdit", "arrow_words", "replaced"]

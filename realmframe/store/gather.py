@@ -14,7 +14,7 @@ from realmframe.errors import ApplyError
 from realmframe.model import ObjectSchema, Property, PropertyType, Schema, Timestamp
 from realmframe.store import types as t
 from realmframe.store.arrays import wide_dates
-from realmframe.store.index import _NULL_WORDS, Ids, Words, plain_words, string_words
+from realmframe.store.index import Ids, Words, null_words, plain_words, string_words
 
 _NS: Final = 1_000_000_000
 _MAX_SECONDS: Final = 9_223_372_035
@@ -161,23 +161,23 @@ def key_array(cs: Changeset, rows: Ids, key: Property | None) -> pa.Array:
     return _keys(cs, cs.key_hi[rows], cs.key_lo[rows], key, np.ones(len(rows), np.bool_))
 
 
-def key_words_of(cs: Changeset, rows: Ids) -> tuple[Words, Words]:
-    """Give the index words of the object keys of rows."""
+def key_words_of(cs: Changeset, rows: Ids, secret: Words) -> tuple[Words, Words]:
+    """Give the words of the object keys of rows, for an index with that secret."""
     kinds = cs.key_type[rows]
     kind = int(kinds[0])
     if (kinds == kind).all():
-        return _words(cs, rows, kind)
+        return _words(cs, rows, kind, secret)
     first, second = np.empty(len(rows), np.uint64), np.empty(len(rows), np.uint64)
     for kind in np.unique(kinds).tolist():
         here = kinds == kind
-        first[here], second[here] = _words(cs, rows[here], kind)
+        first[here], second[here] = _words(cs, rows[here], kind, secret)
     return first, second
 
 
-def _words(cs: Changeset, rows: Ids, kind: int) -> tuple[Words, Words]:
+def _words(cs: Changeset, rows: Ids, kind: int, secret: Words) -> tuple[Words, Words]:
     if kind == 0:
-        return np.full(len(rows), _NULL_WORDS[0], np.uint64), np.full(len(rows), _NULL_WORDS[1], np.uint64)
+        return null_words(len(rows), secret)
     if kind == PropertyType.STRING:
         number = cs.key_lo[rows]
-        return string_words(cs.heap, cs.string_start[number], cs.string_len[number])
+        return string_words(cs.heap, cs.string_start[number], cs.string_len[number], secret)
     return plain_words(kind, cs.key_hi[rows], cs.key_lo[rows])

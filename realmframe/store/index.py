@@ -2,11 +2,18 @@
 
 It only ever grows. A row id is valid for a snapshot when it is below the snapshot's limit and its row still exists, so
 snapshots of one lineage share one index and none has to be undone; a second lineage that branches off an older snapshot
-takes a copy. Strings are entered by two independent 64-bit hashes.
+takes a copy.
+
+Keys of 128 bits and less are entered as they are. Strings are entered by SipHash-1-3 of 128 bits under a random secret
+of the index, and their text is not compared: two of n strings share a hash with a chance of about n^2 / 2^129 (for a
+thousand million, 1 in 10^20), and nobody who does not know the secret can do better. It never leaves the realm's
+folder, where it is kept beside the index, and no answer depends on it. Where a key is looked for in the table is
+decided by a second secret, so keys that all want one slot cannot be chosen either.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import uuid
 from collections.abc import Sequence
@@ -16,54 +23,112 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from realmframe.changes.jit import byte_at, kernel
+from realmframe.changes.jit import byte_at, kernel, word_at
 from realmframe.model import GlobalKey, Key, ObjectId, Property, PropertyType
 
 Words: TypeAlias = "npt.NDArray[np.uint64]"
 Ids: TypeAlias = "npt.NDArray[np.int64]"
 
-_SECOND: Final = 0x9E3779B97F4A7C15
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _MIN_SLOTS: Final = 16
 
 
-@kernel
-def mix(a: Any, b: Any) -> Any:
-    """Give the hash of two words."""
-    h = (a ^ (b * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xBF58476D1CE4E5B9)
-    h ^= h >> np.uint64(29)
-    h *= np.uint64(0x94D049BB133111EB)
-    h ^= h >> np.uint64(32)
-    return h
+#: Words of a secret: two for SipHash, five for the place in the table, two that stand for the null key.
+_SECRET_WORDS: Final = 9
+
+
+def new_secret() -> Words:
+    """Give the secret of a new index."""
+    return np.frombuffer(os.urandom(8 * _SECRET_WORDS), np.uint64)
 
 
 @kernel
-def hash_piece(address: int, size: int) -> Any:
-    """Hash the bytes at an address twice."""
-    a = np.uint64(0xCBF29CE484222325) ^ np.uint64(size)
-    b = np.uint64(0x84222325CBF29CE4) + np.uint64(size)
-    for j in range(address, address + size):
-        byte = np.uint64(byte_at(j))
-        a = (a ^ byte) * np.uint64(0x100000001B3)
-        b = (b + byte) * np.uint64(0xC6A4A7935BD1E995)
-        b ^= b >> np.uint64(47)
-    return mix(a, b), mix(b, a)
+def opened(secret: Any) -> Any:
+    """Give the words of a secret that :func:`place_of` and :func:`hash_piece` take."""
+    return secret[0], secret[1], secret[2], secret[3], secret[4], secret[5], secret[6]
 
 
 @kernel
-def _hash_bytes(data: Any, start: Any, size: Any, first: Any, second: Any) -> None:
-    """Hash each ``data[start : start + size]`` twice."""
+def place_of(a: Any, b: Any, secret: Any) -> Any:
+    """Give 64 bits by which two words are placed in a table.
+
+    The sum is a universal hash (multilinear, over halves of the words; Lemire and Kaser, 2014): whatever two keys
+    somebody chooses, few secrets let them meet. The rest lets every bit of it change every other.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    h = secret[2] + secret[3] * (a & low) + secret[4] * (a >> np.uint64(32))
+    h += secret[5] * (b & low) + secret[6] * (b >> np.uint64(32))
+    h ^= h >> np.uint64(33)
+    h *= np.uint64(0xFF51AFD7ED558CCD)
+    h ^= h >> np.uint64(33)
+    h *= np.uint64(0xC4CEB9FE1A85EC53)
+    return h ^ (h >> np.uint64(33))
+
+
+@kernel
+def _turn(x: Any, bits: int) -> Any:
+    return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
+
+
+@kernel
+def _round(v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
+    v0 += v1
+    v1 = _turn(v1, 13) ^ v0
+    v0 = _turn(v0, 32)
+    v2 += v3
+    v3 = _turn(v3, 16) ^ v2
+    v0 += v3
+    v3 = _turn(v3, 21) ^ v0
+    v2 += v1
+    v1 = _turn(v1, 17) ^ v2
+    return v0, v1, _turn(v2, 32), v3
+
+
+@kernel
+def hash_piece(address: int, size: int, secret: Any) -> Any:
+    """Hash the bytes at an address to two words: SipHash-1-3 (Aumasson and Bernstein, 2012), its form of 128 bits."""
+    seed1, seed2 = secret[0], secret[1]
+    v0 = seed1 ^ np.uint64(0x736F6D6570736575)
+    v1 = seed2 ^ np.uint64(0x646F72616E646F6D) ^ np.uint64(0xEE)
+    v2 = seed1 ^ np.uint64(0x6C7967656E657261)
+    v3 = seed2 ^ np.uint64(0x7465646279746573)
+    at, end = address, address + size
+    while at + 8 <= end:
+        word = np.uint64(word_at(at))
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3 ^ word)
+        v0 ^= word
+        at += 8
+    word = np.uint64(size) << np.uint64(56)
+    for j in range(end - at):
+        word |= np.uint64(byte_at(at + j)) << np.uint64(8 * j)
+    v0, v1, v2, v3 = _round(v0, v1, v2, v3 ^ word)
+    v0 ^= word
+    v2 ^= np.uint64(0xEE)
+    for _ in range(3):
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    first = v0 ^ v1 ^ v2 ^ v3
+    v1 ^= np.uint64(0xDD)
+    for _ in range(3):
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    return first, v0 ^ v1 ^ v2 ^ v3
+
+
+@kernel
+def _hash_bytes(data: Any, start: Any, size: Any, first: Any, second: Any, secret: Any) -> None:
+    """Hash each ``data[start : start + size]``."""
     base: Any = np.int64(data.ctypes.data)
+    words = opened(secret)
     for i in range(len(start)):
-        first[i], second[i] = hash_piece(base + start[i], size[i])
+        first[i], second[i] = hash_piece(base + start[i], size[i], words)
 
 
 @kernel
-def _find(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: int, out: Any) -> None:
+def _find(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: int, out: Any, secret: Any) -> None:
     """Find the newest row below ``limit`` for each key; -1 where there is none."""
+    words = opened(secret)
     mask = np.uint64(len(rows) - 1)
     for i in range(len(first)):
-        slot = mix(first[i], second[i]) & mask
+        slot = place_of(first[i], second[i], words) & mask
         best = np.int64(-1)
         while rows[slot] >= 0:
             if slots1[slot] == first[i] and slots2[slot] == second[i] and rows[slot] < limit and rows[slot] > best:
@@ -73,10 +138,11 @@ def _find(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: i
 
 
 @kernel
-def _insert(first: Any, second: Any, ids: Any, slots1: Any, slots2: Any, rows: Any) -> None:
+def _insert(first: Any, second: Any, ids: Any, slots1: Any, slots2: Any, rows: Any, secret: Any) -> None:
+    words = opened(secret)
     mask = np.uint64(len(rows) - 1)
     for i in range(len(first)):
-        slot = mix(first[i], second[i]) & mask
+        slot = place_of(first[i], second[i], words) & mask
         while rows[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         slots1[slot] = first[i]
@@ -86,12 +152,13 @@ def _insert(first: Any, second: Any, ids: Any, slots1: Any, slots2: Any, rows: A
 
 
 @kernel
-def group_keys(first: Any, second: Any, slots: Any, group: Any, leader: Any) -> int:
+def group_keys(first: Any, second: Any, slots: Any, group: Any, leader: Any, secret: Any) -> int:
     """Give equal keys equal numbers, in order of appearance; ``slots`` is a power of two, filled with -1."""
+    words = opened(secret)
     mask = np.uint64(len(slots) - 1)
     count = 0
     for i in range(len(first)):
-        slot = mix(first[i], second[i]) & mask
+        slot = place_of(first[i], second[i], words) & mask
         while True:
             g = slots[slot]
             if g < 0:
@@ -115,22 +182,24 @@ class KeyIndex:
     ----------
     end : int
         Row ids below it have been entered.
+    secret : array of uint64
+        By which keys are entered; another lineage that branches off has the same.
     """
 
-    def __init__(self, slots1: Words, slots2: Words, rows: Ids, used: int, end: int) -> None:
-        self.slots1, self.slots2, self.rows = slots1, slots2, rows
+    def __init__(self, slots1: Words, slots2: Words, rows: Ids, used: int, end: int, secret: Words) -> None:
+        self.slots1, self.slots2, self.rows, self.secret = slots1, slots2, rows, secret
         self.used, self.end = used, end
 
     @classmethod
-    def empty(cls, room: int = _MIN_SLOTS) -> KeyIndex:
-        """Make an index with room for so many slots (a power of two)."""
+    def empty(cls, room: int = _MIN_SLOTS, secret: Words | None = None) -> KeyIndex:
+        """Make an index with room for so many slots (a power of two), by default with a secret of its own."""
         zeros = np.zeros(room, np.uint64)
-        return cls(zeros, zeros.copy(), np.full(room, -1, np.int64), 0, 0)
+        return cls(zeros, zeros.copy(), np.full(room, -1, np.int64), 0, 0, new_secret() if secret is None else secret)
 
     def find(self, first: Words, second: Words, limit: int) -> Ids:
         """Find the row id of each key, -1 where there is none."""
         out = np.empty(len(first), np.int64)
-        _find(first, second, self.slots1, self.slots2, self.rows, limit, out)
+        _find(first, second, self.slots1, self.slots2, self.rows, limit, out, self.secret)
         return out
 
     def insert(self, first: Words, second: Words, ids: Ids) -> None:
@@ -140,7 +209,7 @@ class KeyIndex:
             self._grow(max(_MIN_SLOTS, 1 << (4 * needed - 1).bit_length()), self.end)
         if not self.rows.flags.writeable:
             self.slots1, self.slots2, self.rows = self.slots1.copy(), self.slots2.copy(), self.rows.copy()
-        _insert(first, second, ids, self.slots1, self.slots2, self.rows)
+        _insert(first, second, ids, self.slots1, self.slots2, self.rows, self.secret)
         self.used = needed
         if len(ids):
             self.end = max(self.end, int(ids[-1]) + 1)
@@ -148,23 +217,23 @@ class KeyIndex:
     def _grow(self, room: int, limit: int) -> None:
         kept = (self.rows >= 0) & (self.rows < limit)
         ids = self.rows[kept]
-        new = KeyIndex.empty(room)
-        _insert(self.slots1[kept], self.slots2[kept], ids, new.slots1, new.slots2, new.rows)
+        new = KeyIndex.empty(room, self.secret)
+        _insert(self.slots1[kept], self.slots2[kept], ids, new.slots1, new.slots2, new.rows, self.secret)
         self.slots1, self.slots2, self.rows = new.slots1, new.slots2, new.rows
         self.used = len(ids)
 
     def branch(self, limit: int) -> KeyIndex:
         """Copy what is valid below a limit, for another lineage."""
-        copy = KeyIndex(self.slots1, self.slots2, self.rows, self.used, self.end)
+        copy = KeyIndex(self.slots1, self.slots2, self.rows, self.used, self.end, self.secret)
         copy._grow(len(self.rows), limit)
         copy.end = limit
         return copy
 
 
-def string_words(heap: Any, start: Any, size: Any) -> tuple[Words, Words]:
+def string_words(heap: Any, start: Any, size: Any, secret: Words) -> tuple[Words, Words]:
     """Hash strings of a heap."""
     first, second = np.empty(len(start), np.uint64), np.empty(len(start), np.uint64)
-    _hash_bytes(heap, start, size, first, second)
+    _hash_bytes(heap, start, size, first, second, secret)
     return first, second
 
 
@@ -179,7 +248,7 @@ def plain_words(kind: int, high: Any, low: Any) -> tuple[Words, Words]:
     return _unsigned(high), _unsigned(low)
 
 
-def arrow_words(keys: pa.Array, prop: Property | None) -> tuple[Words, Words]:
+def arrow_words(keys: pa.Array, prop: Property | None, secret: Words) -> tuple[Words, Words]:
     """Give the words of a column of keys (nulls must be looked up by :func:`key_words`)."""
     storage = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
     count = len(storage)
@@ -190,7 +259,7 @@ def arrow_words(keys: pa.Array, prop: Property | None) -> tuple[Words, Words]:
         _, offsets, data = storage.buffers()
         where = np.frombuffer(offsets, np.int32)[storage.offset : storage.offset + count + 1].astype(np.int64)
         heap = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        return string_words(heap, where[:-1], np.diff(where))
+        return string_words(heap, where[:-1], np.diff(where), secret)
     width = storage.type.byte_width
     raw = np.frombuffer(storage.buffers()[1], np.uint8)
     raw = raw[storage.offset * width : (storage.offset + count) * width].reshape(count, width)
@@ -199,21 +268,23 @@ def arrow_words(keys: pa.Array, prop: Property | None) -> tuple[Words, Words]:
     return high, low
 
 
-_NULL_WORDS: Final = (0x6E756C6C6B657921, 0x21796B6C6C756E00)
+def null_words(count: int, secret: Words) -> tuple[Words, Words]:
+    """Give the words of null keys: secret ones, because no words are free that a UUID could not have."""
+    return np.full(count, secret[-2], np.uint64), np.full(count, secret[-1], np.uint64)
 
 
-def key_words(keys: Sequence[Key]) -> tuple[Words, Words]:
+def key_words(keys: Sequence[Key], secret: Words) -> tuple[Words, Words]:
     """Give the words of keys as Python values."""
-    pairs = [_one(key) for key in keys]
+    pairs = [_one(key, secret) for key in keys]
     return np.array([p[0] for p in pairs], np.uint64), np.array([p[1] for p in pairs], np.uint64)
 
 
-def _one(key: Key) -> tuple[int, int]:
+def _one(key: Key, secret: Words) -> tuple[int, int]:
     if key is None:
-        return _NULL_WORDS
+        return int(secret[-2]), int(secret[-1])
     if isinstance(key, str):
         data = np.frombuffer(key.encode("utf-8", "surrogateescape"), np.uint8)
-        first, second = string_words(data, np.zeros(1, np.int64), np.array([len(data)], np.int64))
+        first, second = string_words(data, np.zeros(1, np.int64), np.array([len(data)], np.int64), secret)
         return int(first[0]), int(second[0])
     if isinstance(key, ObjectId):
         high, low = struct.unpack(">QI", key.binary)

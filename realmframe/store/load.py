@@ -59,7 +59,7 @@ class _Loader:
         self._slabs = [layout.slab(self._room)]
         self._at = 0
         self._state = np.zeros(3, np.int64)
-        self._index = KeyIndex.empty(max(_SMALL_INDEX, 1 << (2 * self._room - 1).bit_length()))
+        self._index = KeyIndex.empty(max(_SMALL_INDEX, 1 << (2 * self._room - 1).bit_length()), table.index.secret)
         self._column_of = np.empty(0, np.int64)
         self._targets = np.empty(0, np.int64)
         self.changes = 0  # from slab to slab
@@ -133,6 +133,7 @@ class _Loader:
             base.slots2,
             base.rows,
             self.table.next_id,
+            index.secret,
             self._at * self._room,
             words,
             valid,
@@ -144,8 +145,8 @@ class _Loader:
         return cs.string(int(cs.link_table[row])) == self.layout.cls.columns[name].target
 
     def _grow(self) -> None:
-        old, new = self._index, KeyIndex.empty(4 * len(self._index.rows))
-        k.rehash(old.slots1, old.slots2, old.rows, new.slots1, new.slots2, new.rows)
+        old, new = self._index, KeyIndex.empty(4 * len(self._index.rows), self._index.secret)
+        k.rehash(old.slots1, old.slots2, old.rows, new.slots1, new.slots2, new.rows, new.secret)
         self._index = new
 
     def finish(self, heaps: tuple[Any, ...]) -> tuple[Table, Ids]:

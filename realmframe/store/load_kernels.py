@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from realmframe.changes.jit import kernel
-from realmframe.store.index import hash_piece, mix
+from realmframe.store.index import hash_piece, opened, place_of
 
 # Why :func:`load_rows` stopped before the end.
 DONE: Final = 0
@@ -35,20 +35,20 @@ _MAX_SECONDS: Final = 9_223_372_035
 
 
 @kernel
-def _slot(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any) -> Any:
+def _slot(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, secret: Any) -> Any:
     """Find where a key is, or would be."""
     mask = np.uint64(len(rows) - 1)
-    slot = mix(first, second) & mask
+    slot = place_of(first, second, secret) & mask
     while rows[slot] >= 0 and (slots1[slot] != first or slots2[slot] != second):
         slot = (slot + np.uint64(1)) & mask
     return slot
 
 
 @kernel
-def _was_there(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: int) -> bool:
+def _was_there(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, limit: int, secret: Any) -> bool:
     """Tell whether a key has an id below a limit, which it keeps when its object is erased."""
     mask = np.uint64(len(rows) - 1)
-    slot = mix(first, second) & mask
+    slot = place_of(first, second, secret) & mask
     while rows[slot] >= 0:
         if slots1[slot] == first and slots2[slot] == second and rows[slot] < limit:
             return True
@@ -57,11 +57,12 @@ def _was_there(first: Any, second: Any, slots1: Any, slots2: Any, rows: Any, lim
 
 
 @kernel
-def rehash(slots1: Any, slots2: Any, rows: Any, new1: Any, new2: Any, new_rows: Any) -> None:
-    """Enter the keys of one index into a larger one."""
+def rehash(slots1: Any, slots2: Any, rows: Any, new1: Any, new2: Any, new_rows: Any, secret: Any) -> None:
+    """Enter the keys of one index into a larger one of the same secret."""
+    words_of_secret = opened(secret)
     for i in range(len(rows)):
         if rows[i] >= 0:
-            slot = _slot(slots1[i], slots2[i], new1, new2, new_rows)
+            slot = _slot(slots1[i], slots2[i], new1, new2, new_rows, words_of_secret)
             new1[slot], new2[slot], new_rows[slot] = slots1[i], slots2[i], rows[i]
 
 
@@ -140,6 +141,7 @@ def load_rows(
     base2: Any,
     base_rows: Any,
     base_limit: int,
+    secret: Any,
     first_row: int,
     words: Any,
     valid: Any,
@@ -148,8 +150,9 @@ def load_rows(
 
     ``base`` is the address of the heap. ``words`` and ``valid`` are the slab with the objects from ``first_row`` on;
     its first two words are the key. ``slots1, slots2, rows`` index the objects loaded, ``base...`` those that were
-    there: with ids below ``base_limit``.
+    there: with ids below ``base_limit``. All have one ``secret``.
     """
+    words_of_secret = opened(secret)
     room = words.shape[1]
     current, count = state[CURRENT], state[COUNT]
     status, n = DONE, start
@@ -173,16 +176,16 @@ def load_rows(
                 known = words[0, at] == one and words[1, at] == two
         if not known:
             if key_kind == 3:
-                first, second = hash_piece(one, two)
+                first, second = hash_piece(one, two, words_of_secret)
             elif key_kind == 1:
                 first, second = np.uint64(low), np.uint64(1)
             else:
                 first, second = np.uint64(high), np.uint64(low)
-            slot = _slot(first, second, slots1, slots2, rows)
+            slot = _slot(first, second, slots1, slots2, rows, words_of_secret)
             row = rows[slot]
             fresh = row < 0
             if fresh:
-                if code == 4 or _was_there(first, second, base1, base2, base_rows, base_limit):
+                if code == 4 or _was_there(first, second, base1, base2, base_rows, base_limit, words_of_secret):
                     status = UNFIT
                     break
                 if 2 * (count + 1) > len(rows):

@@ -37,6 +37,7 @@ from realmframe.store.checkpoint import (
     read_checkpoint,
     read_manifest,
     remove_unreferenced,
+    separate_index,
     write_checkpoint,
 )
 from realmframe.store.files import FileSystem, explained
@@ -748,7 +749,8 @@ class RealmStore:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
-            indexes = {name: freeze_index(table) for name, table in state.snapshot.tables.items()}
+            freeze = freeze_index if with_identity else separate_index
+            indexes = {name: freeze(table) for name, table in state.snapshot.tables.items()}
         Segment(folder, 1, self._fs, create=True).close()
         write_checkpoint(
             folder, state.snapshot, {"segment": 1, "state": form}, blobs=blobs, fs=self._fs, indexes=indexes

@@ -253,11 +253,11 @@ class _Recovery:
 
     def _existing(self, cs: Changeset, rows: Ids, name: str) -> tuple[Ids, Any]:
         """Give the objects of rows numbers, and say for each row whether its object exists when its turn comes."""
-        first, second = key_words_of(cs, rows)
+        table = self.snapshot.tables[name]
+        first, second = key_words_of(cs, rows, table.index.secret)
         words = np.stack([first, second], axis=1)
         _, leader, group = np.unique(words, axis=0, return_index=True, return_inverse=True)
         group = group.reshape(-1)
-        table = self.snapshot.tables[name]
         initially = table.find_ids(first[leader], second[leader]) >= 0
         order = np.lexsort((rows, group))
         op = cs.op[rows][order]
@@ -293,7 +293,7 @@ class _Recovery:
                 continue
             here = np.flatnonzero(targets == number)
             as_keys = cs.take(rows[here])
-            words = key_words_of(_keyed_by_links(as_keys), np.arange(len(here)))
+            words = key_words_of(_keyed_by_links(as_keys), np.arange(len(here)), table.index.secret)
             out[here] = table.find_ids(*words) >= 0
         return out
 

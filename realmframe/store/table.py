@@ -7,7 +7,7 @@ cells never change; a new version of a table shares those that it did not touch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,6 +93,18 @@ def concat_arrays(arrays: Sequence[Any], prop: Property) -> Any:
     if prop.type is PropertyType.DATE and any(a.type != arrays[0].type for a in arrays):
         arrays = [a if a.type == t.WIDE_DATE else widen(a) for a in arrays]
     return pa.concat_arrays(arrays)
+
+
+def build_index(cls: ObjectSchema, chunks: Iterable[Chunk]) -> KeyIndex:
+    """Make an index of the rows of some chunks, with a secret of its own."""
+    index = KeyIndex.empty()
+    for chunk in chunks:
+        if chunk.keys.null_count:
+            words = key_words(keys_to_list(chunk.keys, cls.key_property), index.secret)
+        else:
+            words = arrow_words(chunk.keys, cls.key_property, index.secret)
+        index.insert(*words, np.asarray(chunk.ids))
+    return index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,8 +260,8 @@ class Table:
             if keys.null_count:
                 keys = keys_to_list(keys, self.cls.key_property)
             else:
-                return self.positions(self.find_ids(*arrow_words(keys, self.cls.key_property)))
-        return self.positions(self.find_ids(*key_words(keys)))
+                return self.positions(self.find_ids(*arrow_words(keys, self.cls.key_property, self.index.secret)))
+        return self.positions(self.find_ids(*key_words(keys, self.index.secret)))
 
     def ids_at(self, rows: Ids) -> Ids:
         """Give the row ids at positions."""
