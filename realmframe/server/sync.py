@@ -25,7 +25,7 @@ from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
 from realmframe.server.permissions import Permissions, classes_of, has_data, split
 from realmframe.server.repair import repair
 from realmframe.server.reverted import Reverted
-from realmframe.server.views import Share, View, erasures, share
+from realmframe.server.views import Share, View, erasures, is_beyond, share
 from realmframe.store import schema_changeset
 from realmframe.wire import (
     Action,
@@ -444,10 +444,15 @@ class RealmSync:
             raise
         except ProtocolError:
             # Written on a state that we made up, and not corrected yet? Then it is our doing, not the client's.
+            # Or on what the client does not see, as when a key that it creates is taken? Then nobody's.
             is_known = not session.flexible and entry.server_version >= history.trimmed
-            if is_known or entry.server_version >= session.synthetic:
+            written = Changeset.decode(entry.changeset)
+            if is_known or (
+                entry.server_version >= session.synthetic
+                and not (session.flexible and is_beyond(session.view, written, history.snapshot))
+            ):
                 raise
-        fitted = repair(history.snapshot, Changeset.decode(entry.changeset))
+        fitted = repair(history.snapshot, written)
         entry = replace(entry, server_version=history.version, changeset=fitted.encode())
         found = history.integrate(session.file, entry, may_change_schema=development)
         if found is not None:

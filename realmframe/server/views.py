@@ -141,6 +141,17 @@ def full_state(snapshot: Snapshot, cls: str, ids: Rows) -> Changeset:
     return objects_changeset(snapshot, cls, np.sort(snapshot.tables[cls].positions(ids)), reset_collections=True)
 
 
+def is_beyond(view: View, cs: Changeset, snapshot: Snapshot) -> bool:
+    """Tell whether a changeset names objects that exist and that a client with this view does not see."""
+    objects = np.flatnonzero(~np.isin(cs.op, SCHEMA_OPS))
+    for number in np.unique(cs.table[objects]).tolist():
+        name = cs.string(number)
+        ids = _ids(snapshot.tables.get(name), cs, objects[cs.table[objects] == number])
+        if not view.members(snapshot, name, np.unique(ids[ids >= 0])).all():
+            return True
+    return False
+
+
 def share(view: View, cs: Changeset, before: Snapshot, after: Snapshot, *, is_origin: bool = False) -> Share:
     """Work out what of a change a client with this view gets.
 
@@ -184,20 +195,16 @@ def _share_class(
     before, after = states
     old, new = _ids(before.tables.get(name), cs, rows), _ids(after.tables[name], cs, rows)
     # An object erased and created again in one change has two ids; each is looked at where it exists.
-    old_ids, new_ids = np.unique(old[old >= 0]), np.unique(new[new >= 0])
-    was_in = view.members(before, name, old_ids)
-    is_in = view.members(after, name, new_ids)
-    kept = np.intersect1d(old_ids, new_ids)
-    was_kept, is_kept = was_in[np.isin(old_ids, kept)], is_in[np.isin(new_ids, kept)]
-    moved_in, moved_out = kept[~was_kept & is_kept], kept[was_kept & ~is_kept]
-    if is_origin:
-        moved_out = kept[~is_kept]
+    seen_old = np.isin(old, (known := np.unique(old[old >= 0]))[view.members(before, name, known)])
+    seen_new = np.isin(new, (known := np.unique(new[new >= 0]))[view.members(after, name, known)])
+    exists_old, exists_new = old >= 0, new >= 0
+    both = exists_old & exists_new
+    moved_in = np.unique(new[both & ~seen_old & seen_new])
+    moved_out = np.unique(new[both & (seen_old | is_origin) & ~seen_new])
     if len(moved_out):
         extra.append(erasures(after.tables[name], moved_out))
     if len(moved_in):
         extra.append(full_state(after, name, moved_in))
-    seen_old, seen_new = np.isin(old, old_ids[was_in]), np.isin(new, new_ids[is_in])
-    exists_old, exists_new = old >= 0, new >= 0
-    passes: npt.NDArray[np.bool_] = np.where(exists_new & exists_old, seen_old & seen_new, seen_old | seen_new)
+    passes: npt.NDArray[np.bool_] = np.where(both, seen_old & seen_new, seen_old | seen_new)
     # Gone before and after: an erasure still has to beat what a client has not sent yet.
     return passes | ~(exists_old | exists_new)

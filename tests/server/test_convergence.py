@@ -241,7 +241,8 @@ class Client:
             if key not in items:
                 self.commit(CreateObject("Item", key), Update("Item", key, "area", (), rng.randrange(4)))
             elif rng.random() < 0.1:
-                self.commit(EraseObject("Item", key))
+                again = [CreateObject("Item", key), Update("Item", key, "area", (), rng.randrange(4))]
+                self.commit(EraseObject("Item", key), *(again if rng.random() < 0.4 else ()))
             else:
                 self.commit(*change(rng, key, items[key], self.name))
             items = contents(self.store.snapshot)["Item"]

@@ -1,0 +1,56 @@
+"""What happened when the real engine's clients wrote at random against the server, each case as small as it gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from realmframe.changes.instructions import ArrayErase, ArrayInsert, CreateObject, EraseObject, Update
+from realmframe.model import Marker
+
+from .test_convergence import World, _joined, contents
+
+
+@pytest.mark.parametrize("area", [2, 1])
+def test_creation_of_an_object_that_exists_out_of_view(area, tmp_path):
+    """A key taken by an object that its client does not see: the lists of both fit, and nobody's session ends."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(
+        CreateObject("Item", 1),
+        Update("Item", 1, "area", (), 2),
+        ArrayInsert("Item", 1, "tags", (0,), "a", 0),
+        ArrayInsert("Item", 1, "tags", (1,), "b", 1),
+        Update("Item", 1, "notes", ("k",), Marker.LIST),
+        ArrayInsert("Item", 1, "notes", ("k", 0), 1, 0),
+    )
+    world.settle()
+    b.subscribe("area == 1 ")  # whose answer makes its next writes based on what it does not see
+    world.settle()
+    assert 1 not in b.items().get("Item", {})
+    b.commit(
+        CreateObject("Item", 1),
+        Update("Item", 1, "area", (), area),
+        ArrayInsert("Item", 1, "tags", (0,), "c", 0),
+        ArrayErase("Item", 1, "tags", (0,), 1),
+        ArrayInsert("Item", 1, "tags", (0,), "d", 0),
+        CreateObject("Item", 2),
+        Update("Item", 2, "area", (), 1),
+    )
+    world.check()
+    held = contents(world.node.sync.history.snapshot)["Item"]
+    assert held[1]["area"] == area
+    assert {"a", "b", "d"} <= set(held[1]["tags"])
+    assert held[2]["area"] == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_object_erased_and_created_again_at_once(before, after, tmp_path):
+    """One transaction erases an object and creates it again, in view or out of it, before and after."""
+    world = World(tmp_path, 0, 2)
+    a, _ = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), before), Update("Item", 1, "name", (), "old"))
+    world.check()
+    a.commit(EraseObject("Item", 1), CreateObject("Item", 1), Update("Item", 1, "area", (), after))
+    world.check()
+    a.commit(Update("Item", 1, "count", (), 7))
+    world.check()
