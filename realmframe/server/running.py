@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from realmframe.errors import NetworkError
 from realmframe.server.application import create_app
@@ -26,6 +27,22 @@ class _NoTokens(logging.Filter):
         return True
 
 
+class _Protocol(WebSocketsSansIOProtocol):
+    """Ends connections without a word when the server ends, as a server that crashed would.
+
+    Real clients know no close code 1012: they would tell their app that the protocol was broken. Where a connection
+    just ends they connect again and tell nobody.
+    """
+
+    def shutdown(self) -> None:
+        """End the connection."""
+        if self.handshake_complete and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            self.transport.close()
+        else:
+            super().shutdown()
+
+
 def configuration(app: Any, host: str, port: int, log_level: str) -> uvicorn.Config:
     """Make uvicorn's settings: no compression on WebSockets, since the protocol compresses for itself."""
     for name in ("uvicorn.error", "uvicorn.access"):
@@ -38,7 +55,7 @@ def configuration(app: Any, host: str, port: int, log_level: str) -> uvicorn.Con
         port=port,
         log_level=log_level,
         access_log=log_level == "debug",
-        ws="websockets-sansio",
+        ws=_Protocol,
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

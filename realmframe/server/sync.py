@@ -337,6 +337,10 @@ class RealmSync:
         except QueryError as error:
             session.outbox.append(QueryErrorMessage(session.number, 226, message.version, f"Invalid query: {error}"))
             return
+        if session.outbox or session.sent >= self.history.version:
+            # The client may be at this version already. The answer gets one of its own, which tells apart what is
+            # written on it and what was written before it came.
+            self._fan_out(self.history.append_own(Changeset.from_instructions([]), now()))
         old, session.view = session.view, new
         session.query_version = message.version
         self._queue_bootstrap(session, old, new, message.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosedError
 
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddColumn, AddTable, CreateObject, Update
@@ -87,3 +88,14 @@ def test_killed_server_loses_and_repeats_nothing(tmp_path):
         assert sorted(created) == [1, 2, 3]
     finally:
         server.stop()
+
+
+def test_end_of_the_server_is_no_breach_of_the_protocol(tmp_path, app_id):
+    """A server that ends in order just ends the connections: 1012, as any unknown code, is an error to real clients."""
+    with Server(tmp_path) as server:
+        wire = RawConnection(server.url, app_id, log_in(server.url, app_id)["access_token"])
+        wire.session().open()
+        server.stop()
+        with pytest.raises(ConnectionClosedError) as caught:
+            wire.until(lambda: False)
+    assert caught.value.rcvd is None

@@ -54,3 +54,18 @@ def test_object_erased_and_created_again_at_once(before, after, tmp_path):
     world.check()
     a.commit(Update("Item", 1, "count", (), 7))
     world.check()
+
+
+def test_creation_on_its_way_when_the_query_is_answered(tmp_path):
+    """What a client wrote before it got a query's answer is told apart from what it wrote after, at one version too."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 2), ArrayInsert("Item", 1, "tags", (0,), "a", 0))
+    a.commit(CreateObject("Item", 2), Update("Item", 2, "area", (), 1))
+    world.settle()  # the second creation tells the other client of the version
+    b.subscribe("TRUEPREDICATE ")
+    b.upload()
+    assert b.deliver()
+    b.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    world.check()
+    assert sorted(contents(world.node.sync.history.snapshot)["Item"][1]["tags"]) == ["a", "b"]
