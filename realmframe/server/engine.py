@@ -270,7 +270,7 @@ class Engine:
                 self._look_for_orders()
                 self._finish()
                 continue
-            for _ in range(_BATCH):
+            for count in range(1, _BATCH + 1):
                 if task is None:
                     running = False
                     break
@@ -278,8 +278,8 @@ class Engine:
                     task()
                 except Exception:
                     log.exception("The server failed at a task of sync")
-                if self._tasks.empty():
-                    break
+                if count == _BATCH or self._tasks.empty():
+                    break  # and nothing is taken that is not done
                 task = self._tasks.get()
             if time.monotonic() >= self._look_at:
                 self._look_for_orders()

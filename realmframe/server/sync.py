@@ -151,7 +151,7 @@ class Session:
     def _reachable(self) -> tuple[int, int]:
         """Give the server and client version that may be announced now: nothing queued behind belongs to them."""
         behind = [i for i in self.outbox if isinstance(i, Changes | Bootstrap)]
-        version = min([self.covered, *(i.version - 1 for i in behind if isinstance(i, Changes))])
+        version = min([self.covered, *(i.version - 1 for i in behind)])
         client = min([self.file.client_version, *(i.client_version for i in behind)])
         return max(self.sent, version), client
 

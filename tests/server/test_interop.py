@@ -7,6 +7,9 @@ import pytest
 from realmframe.changes.instructions import ArrayErase, ArrayInsert, CreateObject, EraseObject, Update
 from realmframe.model import Marker
 
+from realmframe.server.database import Database
+from realmframe.server.engine import Engine
+
 from .test_convergence import World, _joined, contents
 
 
@@ -69,3 +72,31 @@ def test_creation_on_its_way_when_the_query_is_answered(tmp_path):
     b.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
     world.check()
     assert sorted(contents(world.node.sync.history.snapshot)["Item"][1]["tags"]) == ["a", "b"]
+
+
+def test_queries_one_after_the_other(tmp_path):
+    """Several query sets and marks at once: each is answered in turn, at versions that never go down."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 2))
+    world.settle()
+    for text in ("area == 2 ", "area >= 1 ", "area == 0 "):
+        b.subscribe(text)
+        b.upload()
+    while b.deliver():
+        pass
+    world.check()
+    assert "Item" not in b.items() or not b.items()["Item"]
+
+
+def test_nothing_is_lost_when_much_comes_at_once(tmp_path):
+    """However much waits for the engine's thread, everything is done once and in order."""
+    database = Database(tmp_path)
+    engine = Engine(database, development=True)
+    done: list[int] = []
+    calls = [engine.call(lambda _engine, number=number: done.append(number)) for number in range(1_000)]
+    engine.start()
+    engine.stop()
+    database.close()
+    assert done == list(range(1_000))
+    assert all(call.done() for call in calls)
