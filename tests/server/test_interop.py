@@ -6,7 +6,6 @@ import pytest
 
 from realmframe.changes.instructions import ArrayErase, ArrayInsert, CreateObject, EraseObject, Update
 from realmframe.model import Marker
-
 from realmframe.server.database import Database
 from realmframe.server.engine import Engine
 
