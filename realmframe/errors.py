@@ -112,7 +112,11 @@ class QueryError(UsageError):
         base = super().__str__()
         if self.text is None or self.position is None:
             return base
-        return f"{base}\n  {self.text}\n  {' ' * self.position}^"
+        # Of a text of several lines the one that is meant; a tab is as wide below as it is above.
+        start = self.text.rfind("\n", 0, self.position) + 1
+        line = self.text[start:].partition("\n")[0]
+        blank = "".join("\t" if c == "\t" else " " for c in line[: self.position - start])
+        return f"{base}\n  {line}\n  {blank}^"
 
 
 class NoSubscriptionForWriteError(UsageError):

@@ -1,6 +1,7 @@
 """Floor 5: the conformance kit: golden vectors of the real engine, run against this implementation.
 
-``realmframe conformance DIR`` runs every vector file in a folder. Formats, told from a file's first line:
+``realmframe conformance DIR`` runs every vector file in a folder, and in the folders in it. Formats, told from a file's
+first vector:
 
 =============== ======================================================================================================
 codec, schema   changeset bytes with what they decode and encode to, or bytes to be refused

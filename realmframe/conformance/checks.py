@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from realmframe.changes import Changeset, Instruction
-from realmframe.conformance.states import state_to_instructions
 from realmframe.conformance.vectors import (
     instruction_from_json,
     instruction_to_json,
@@ -15,10 +14,8 @@ from realmframe.conformance.vectors import (
     plain,
     state_to_json,
     string_from_json,
-    value_from_json,
-    value_to_json,
 )
-from realmframe.errors import BadChangesetError, ChangesetError, MergeError, QueryError
+from realmframe.errors import BadChangesetError, ChangesetError, MergeError
 
 Line = Mapping[str, Any]
 
@@ -222,51 +219,6 @@ def _mark_dangling(form: Any, keys: Mapping[str, set[bytes]]) -> None:
             _mark_dangling(one, keys)
 
 
-# ---------------------------------------------------------------------------------------------- queries
-
-
-class QueryCheck:
-    """Checks of query lines against one fixture.
-
-    Parameters
-    ----------
-    fixture : mapping
-        The content of ``rql_fixture.json``.
-    member : str
-        ``query`` for the text listed with its arguments; ``canonical`` for the text that the real library prints.
-    """
-
-    def __init__(self, fixture: Mapping[str, Any], member: str = "query") -> None:
-        from realmframe import store
-
-        changeset = Changeset.from_instructions(state_to_instructions(fixture["classes"]))
-        self._snapshot = store.apply(store.Snapshot.empty(), changeset).snapshot
-        self._member = member
-
-    def __call__(self, line: Line) -> None:
-        """Give the primary keys listed, in order, or refuse the query."""
-        from realmframe import query
-
-        text = string_from_json(line[self._member])
-        args = () if self._member == "canonical" else map(_argument, line.get("args") or ())
-        try:
-            bound = query.parse(text, *args).bind(self._snapshot.schema, line["class"])
-            rows = bound.rows(self._snapshot)
-        except QueryError as error:
-            if "error" in line:
-                return
-            raise Mismatch(f"{text!r} was refused: {error.message}") from None
-        if "error" in line:
-            raise Mismatch(f"{text!r} was taken, should be refused: {line['error']}")
-        table = self._snapshot.table(line["class"])
-        found = [value_to_json(table.key(int(row))) for row in rows]
-        expect(repr(text), found, [plain(pk) for pk in line["pks"]])
-
-
-def _argument(form: Any) -> Any:
-    return [value_from_json(one) for one in form] if isinstance(form, list) else value_from_json(form)
-
-
 #: What makes the check of one file, for each format but ``rql``.
 CHECKS: Final[dict[str, Callable[[], Callable[[Line], None]]]] = {
     "codec": lambda: check_codec,
@@ -278,7 +230,7 @@ CHECKS: Final[dict[str, Callable[[], Callable[[Line], None]]]] = {
 
 
 def format_of(line: Line) -> str | None:
-    """Tell the format of a line by its members."""
+    """Tell the format of a line by its members; None if it is of none."""
     if "query" in line and "class" in line:
         return "rql"
     if "changesets" in line:

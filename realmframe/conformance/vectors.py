@@ -6,7 +6,9 @@ import gzip
 import json
 import struct
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -57,14 +59,52 @@ TYPES: Final[dict[str, Any]] = {name: kind for kind, name in _TYPE_NAMES.items()
 _MARKERS: Final = {marker.value: marker for marker in Marker}
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of a line that is no JSON, or from which on a file cannot be read."""
+
+    reason: str
+
+
+def scan(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Read a ``.jsonl`` file, compressed or not, whatever is in it.
+
+    Yields
+    ------
+    (number, content)
+        For each line that is not blank, its number from 1 on, and its JSON or :class:`Unreadable`.
+    """
+    path, number = Path(path), 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if text.strip():
+                    yield number, _parsed(text)
+    except (OSError, EOFError, zlib.error) as error:
+        yield number + 1, Unreadable(f"the file cannot be read any further: {error}")
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"cannot be read: {error}")
+
+
 def read_lines(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Read a ``.jsonl`` file, compressed or not."""
-    path = Path(path)
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)
+    """Read a ``.jsonl`` file, compressed or not.
+
+    Raises
+    ------
+    UsageError
+        At a line that is no JSON object.
+    """
+    for number, line in scan(path):
+        if not isinstance(line, dict):
+            reason = line.reason if isinstance(line, Unreadable) else "is no JSON object"
+            raise UsageError(f"{Path(path).name}, line {number}: {reason}.")
+        yield line
 
 
 def string_from_json(form: Any) -> str:

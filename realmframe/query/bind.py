@@ -15,7 +15,7 @@ from realmframe.query.constants import NUMERIC, bind_constant, bind_list, bind_o
 from realmframe.query.geo import Region
 from realmframe.query.literals import INT_MAX, INT_MIN
 from realmframe.query.paths import Scope, bind_aggregate, bind_property, walk
-from realmframe.query.values import STRING_OPERATORS, arithmetic, value_type
+from realmframe.query.values import STRING_OPERATORS, arithmetic, is_utf8, value_type
 from realmframe.query.vector import Scalar
 
 _TEXTUAL: Final = frozenset({PropertyType.STRING, PropertyType.DATA, PropertyType.MIXED})
@@ -209,6 +209,7 @@ def _equality(scope: Scope, node: t.Comparison) -> p.Predicate:
             return _in_list(own, kind, right.values, nullable=_nullable(scope, own))
         if right.single and (kind is PropertyType.MIXED or (right.type == kind and not right.multiple)):
             suffix = "[c]" if node.fold and kind in _TEXTUAL and _one(right) is not None else ""
+            _check_utf8(own, operator + suffix, _one(right), position)
             return p.Leaf(own, Scalar(kind, operator + suffix, _one(right)))
     if isinstance(left, e.Links) and isinstance(right, e.Value) and node.op != "IN" and _direct(left):
         return _linked(left, operator, right)
@@ -269,6 +270,17 @@ def _check_text(right: e.Bound, op: str, position: int) -> None:
         )
 
 
+def _check_utf8(own: e.Property, op: str, value: Any, position: int) -> None:
+    """Refuse what is no UTF-8 where the real engine looks at its letters, which it does not for ``[c]`` alone."""
+    if own.type is PropertyType.MIXED:
+        looked_at = op == "==[c]"
+    else:
+        looked_at = own.type is PropertyType.STRING and op not in ("==", "CONTAINS")
+    if looked_at and isinstance(value, str | bytes) and not is_utf8(value):
+        kind = "invalid_query" if op in ("==[c]", "CONTAINS[c]") else "other"
+        raise QueryError(f"{op} needs a text that is UTF-8.", position=position, kind=kind)
+
+
 def _relational(scope: Scope, node: t.Comparison) -> p.Predicate:
     left, right = _sides(scope, node)
     return _ordered(left, node.op, right, node.position)
@@ -277,7 +289,9 @@ def _relational(scope: Scope, node: t.Comparison) -> p.Predicate:
 def _ordered(left: e.Bound, op: str, right: e.Bound, position: int) -> p.Predicate:
     left_null = left.single and _one(left) is None
     right_null = right.single and _one(right) is None
-    if left.type is PropertyType.OBJECT or left.type == "type":
+    # A constant object before Mixed is ordered among its values; links are not.
+    ordered = left.constant and right.type is PropertyType.MIXED
+    if (left.type is PropertyType.OBJECT and not ordered) or left.type == "type":
         raise QueryError(f"{op} is not for this type, only == and != are.", position=position)
     if not (left_null or right_null):
         kinds = (left.type, right.type)
@@ -334,7 +348,11 @@ def _string(scope: Scope, node: t.Comparison) -> p.Predicate:
     if own is not None and isinstance(own.type, PropertyType) and right.single:
         textual = right.type == own.type and own.type in (PropertyType.STRING, PropertyType.DATA)
         if textual or own.type is PropertyType.MIXED:
+            _check_utf8(own, op, _one(right), node.position)
             return p.Leaf(own, Scalar(own.type, op, _one(right)))
+    if op == "LIKE[c]" and isinstance(right, e.Value) and right.single and isinstance(_one(right), str):
+        # Without letters to fold the real engine is left with no pattern at all.
+        right.values = [text if is_utf8(text) else "" for text in right.values]
     return p.Compare(left, right, op)
 
 

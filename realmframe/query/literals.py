@@ -141,8 +141,10 @@ def literal(kind: str, text: str, position: int) -> tuple[Any, str | None]:
         return text[1:-1], None
     if kind == "INFINITY":
         return (-math.inf if text[0] == "-" else math.inf), None
+    if kind == "NAN":
+        # The sign is lost but to a decimal, which knows two of them.
+        return NAN, (text if text[0] == "-" else None)
     readers: dict[str, Any] = {
-        "NAN": lambda: NAN,
         "BASE64": lambda: base64_bytes(text, position).decode("utf-8", "surrogateescape"),
         "TIMESTAMP": lambda: timestamp(text, position),
         "UUID": lambda: uuid.UUID(text[5:-1]),

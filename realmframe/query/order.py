@@ -78,14 +78,26 @@ class Key:
 
 @dataclass(frozen=True)
 class Order:
-    """One clause: ``sort`` and ``distinct`` with keys, or ``limit`` with a count."""
+    """One clause: ``sort`` and ``distinct`` with keys, or ``limit`` with a count.
+
+    One that goes by a collection is ``refused`` only when there is something to order, as by the real engine.
+    """
 
     kind: str
     keys: tuple[Key, ...] = ()
     count: int = 0
+    refused: QueryError | None = None
 
     def apply(self, context: Context, rows: Rows) -> Rows:
-        """Return the rows in their new order."""
+        """Return the rows in their new order.
+
+        Raises
+        ------
+        QueryError
+            If the clause goes by what cannot be ordered.
+        """
+        if self.refused is not None:
+            raise self.refused
         if self.kind == "limit":
             return rows[: self.count]
         if self.kind == "sort":
@@ -142,15 +154,27 @@ def bind_orderings(scope: Scope, orderings: Sequence[t.Ordering]) -> list[Order]
     for clause in orderings:
         if isinstance(clause, t.Limit):
             bound.append(Order("limit", count=clause.count))
-        elif isinstance(clause, t.Distinct):
-            bound.append(Order("distinct", tuple(_key(scope, p, True, "DISTINCT") for p in clause.paths)))
-        else:
-            pairs = zip(clause.paths, clause.ascending, strict=True)
-            keys = tuple(_key(scope, path, up, "SORT") for path, up in pairs)
-            if bound and bound[-1].kind == "sort":
-                keys += bound.pop().keys
-            bound.append(Order("sort", keys))
+            continue
+        made = _bind(scope, clause)
+        if made.kind == "sort" and bound and bound[-1].kind == "sort":
+            minor = bound.pop()
+            made = Order("sort", made.keys + minor.keys, refused=made.refused or minor.refused)
+        bound.append(made)
     return bound
+
+
+def _bind(scope: Scope, clause: t.Sort | t.Distinct) -> Order:
+    word = "DISTINCT" if isinstance(clause, t.Distinct) else "SORT"
+    up = (True,) * len(clause.paths) if isinstance(clause, t.Distinct) else clause.ascending
+    keys, refused = [], None
+    for path, ascending in zip(clause.paths, up, strict=True):
+        try:
+            keys.append(_key(scope, path, ascending, word))
+        except QueryError as error:
+            if error.kind != "other":
+                raise
+            refused = refused or error
+    return Order(word.lower(), tuple(keys), refused=refused)
 
 
 def _key(scope: Scope, path: t.Path, ascending: bool, clause: str) -> Key:

@@ -118,11 +118,13 @@ def _binary(value: bytes) -> str:
 def _number(value: float | np.float32) -> str:
     if value != value:
         return "nan"
+    single = isinstance(value, np.float32)
     if value in (float("inf"), float("-inf")):
-        return "inf" if value > 0 else "-inf"
-    if isinstance(value, np.float32):
-        short = f"{float(value):.9g}"
-        return short if float(short) == float(value) and not _integral(short) else _fractional(short) + "f"
+        # No word says a float's infinity, but a number that a float cannot hold does.
+        return ("" if value > 0 else "-") + ("1e999f" if single else "inf")
+    if single:
+        # Without the f it would be a double, which is compared with a column of doubles in another way.
+        return _fractional(f"{float(value):.9g}") + "f"
     return _fractional(f"{value:.17g}")
 
 
@@ -138,7 +140,7 @@ def _fractional(written: str) -> str:
 def _decimal(value: Decimal128) -> str:
     number = value.to_decimal()
     if number.is_nan():
-        return "nan"
+        return "-nan" if value.negative else "nan"
     if number.is_infinite():
         return "-inf" if number < 0 else "inf"
     written = str(number)

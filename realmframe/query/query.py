@@ -12,6 +12,7 @@ import numpy.typing as npt
 from realmframe.errors import QueryError
 from realmframe.model import Schema
 from realmframe.query import tree as t
+from realmframe.query.absent import absent_objects, named_objects, without
 from realmframe.query.bind import bind_predicate
 from realmframe.query.flexible import check_flexible, client_text, join_texts
 from realmframe.query.order import bind_orderings
@@ -68,12 +69,14 @@ class Query:
         try:
             return Bound(self, schema, class_name)
         except QueryError as error:
-            if error.text is not None or not self._source_text:
-                raise
-            position = error.position if error.position is not None else 0
-            raise QueryError(
-                error.message, position=position, text=self._source_text, kind=error.kind, hint=error.hint
-            ) from None
+            raise self.marked(error) from None
+
+    def marked(self, error: QueryError) -> QueryError:
+        """Give an error with the text of the query, so that its message marks the place."""
+        if error.text is not None or not self._source_text:
+            return error
+        position = error.position if error.position is not None else 0
+        return QueryError(error.message, position=position, text=self._source_text, kind=error.kind, hint=error.hint)
 
 
 class Bound:
@@ -88,9 +91,19 @@ class Bound:
 
     def __init__(self, query: Query, schema: Schema, class_name: str) -> None:
         self.query, self.schema, self.class_name = query, schema, class_name
-        scope = Scope(schema, class_name)
-        self._predicate = bind_predicate(scope, query.tree.predicate)
-        self._orderings = bind_orderings(scope, query.tree.orderings)
+        self._named = list(named_objects(query.tree))
+        self._refused: QueryError | None = None
+        try:
+            self._plan = _Plan(schema, class_name, query.tree)
+        except QueryError as error:
+            if not self._named:
+                raise
+            # What cannot be compared with an object of some class can be with null: it depends on the objects.
+            self._refused = error
+            try:
+                self._plan = _Plan(schema, class_name, without(query.tree, set(self._named)))
+            except QueryError:
+                raise error from None
 
     def rows(self, source: Source, rows: npt.ArrayLike | None = None) -> Rows:
         """Evaluate.
@@ -105,6 +118,11 @@ class Bound:
         -------
         array of int64
             Row positions in the order of the result (of the table, without SORT).
+
+        Raises
+        ------
+        QueryError
+            For what only the objects show: an object of the wrong class, something to order by a collection.
         """
         if rows is None:
             candidates = _all_rows(source.num_rows(self.class_name))
@@ -113,11 +131,22 @@ class Bound:
             if candidates.size > 1 and not (candidates[1:] > candidates[:-1]).all():
                 candidates = np.unique(candidates)
         context = Context(source)
-        mask = self._predicate.mask(context, candidates)
-        found: Rows = np.flatnonzero(mask) if rows is None else candidates[mask]
-        for clause in self._orderings:
-            found = clause.apply(context, found)
-        return found
+        try:
+            plan = self._plan_for(source)
+            mask = plan.predicate.mask(context, candidates)
+            found: Rows = np.flatnonzero(mask) if rows is None else candidates[mask]
+            return plan.ordered(context, found)
+        except QueryError as error:
+            raise self.query.marked(error) from None
+
+    def _plan_for(self, source: Source) -> _Plan:
+        """Take objects that the source does not have for null."""
+        absent = absent_objects(self.schema, source, self._named) if self._named else set()
+        if absent:
+            return _Plan(self.schema, self.class_name, without(self.query.tree, absent))
+        if self._refused is not None:
+            raise self._refused
+        return self._plan
 
     def check_flexible(self) -> None:
         """Check that a Flexible Sync subscription can use the query.
@@ -128,6 +157,24 @@ class Bound:
             Naming the operator that a server does not take.
         """
         check_flexible(self.schema, self.class_name, self.query.tree)
+
+
+class _Plan:
+    """A tree bound to a class."""
+
+    def __init__(self, schema: Schema, class_name: str, tree: t.Tree) -> None:
+        scope = Scope(schema, class_name)
+        self.predicate = bind_predicate(scope, tree.predicate)
+        self.orderings = bind_orderings(scope, tree.orderings)
+
+    def ordered(self, context: Context, rows: Rows) -> Rows:
+        """Apply the clauses, if there is anything to order; a leading LIMIT may leave nothing."""
+        if self.orderings and self.orderings[0].kind == "limit":
+            rows = rows[: self.orderings[0].count]
+        if len(rows):
+            for clause in self.orderings:
+                rows = clause.apply(context, rows)
+        return rows
 
 
 @lru_cache(maxsize=4)

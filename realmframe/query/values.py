@@ -136,10 +136,18 @@ def _order(a: Any, b: Any) -> int:
     return int(a > b) - int(a < b)
 
 
+def _bits(number: Any) -> tuple[int, int]:
+    number = number if isinstance(number, Decimal128) else Decimal128.from_decimal("NaN")
+    return number.high, number.low
+
+
 def _compare_numbers(a: Any, b: Any) -> int:
     if isinstance(a, Decimal128) or isinstance(b, Decimal128):
         x, y = to_decimal(a), to_decimal(b)
         x_nan, y_nan = x.is_nan(), y.is_nan()
+        if x_nan and y_nan:
+            # Only the same bits are equal: a negative not-a-number is not the positive one.
+            return _order(_bits(a), _bits(b))
         if x_nan or y_nan:
             return y_nan - x_nan
         return _order(x, y)
@@ -155,6 +163,15 @@ def _compare_numbers(a: Any, b: Any) -> int:
 def utf8(text: str) -> bytes:
     """Encode, letting bytes that were no UTF-8 through."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def is_utf8(text: str | bytes) -> bool:
+    """Whether a text, or binary, is UTF-8."""
+    try:
+        text.decode() if isinstance(text, bytes) else text.encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def compare(a: Any, b: Any) -> int:

@@ -85,6 +85,8 @@ class Scalar:
             return lambda v: True
         if op.removesuffix("[c]") in STRING_OPERATORS:
             if constant is None and kind is not PropertyType.MIXED and not op.startswith("LIKE"):
+                if kind is PropertyType.DATA and op == "CONTAINS[c]":
+                    return lambda v: v is not None
                 return lambda v: True
             test = TESTS[op]
             return lambda v: test(constant, v)

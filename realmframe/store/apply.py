@@ -42,6 +42,7 @@ from realmframe.store.index import Ids, group_keys, key_words
 from realmframe.store.inverse import Inverse
 from realmframe.store.load import IS_SCHEMA, load
 from realmframe.store.nested import Applier, check_key, thaw
+from realmframe.store.presence import Presence
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Cells, Chunk, Table
 
@@ -332,12 +333,13 @@ class _Run:
     def _objects(self, cs: Changeset, rows: Ids) -> None:
         tables = cs.table[rows]
         self.use(cs.string(int(tables[0])), cs.string(int(tables[-1])))
+        presence = Presence(dict(self.tables), cs, rows)
         for number in np.unique(tables).tolist():
             name = cs.string(number)
             table = self.tables.get(name)
             if table is None:
                 raise ApplyError(f"There is no class {name} with objects of its own.")
-            work = _ClassRun(self.schema, table, cs, rows[tables == number])
+            work = _ClassRun(self.schema, table, cs, rows[tables == number], presence)
             new, inserted, modified, deleted = work.run()
             self.tables[name] = new
             self.note(name, inserted, modified, deleted)
@@ -402,8 +404,9 @@ def _visit(value: Any, prop: Property, name: str, schema: Schema, change: Callab
 class _ClassRun:
     """The instructions on objects of one class."""
 
-    def __init__(self, schema: Schema, table: Table, cs: Changeset, rows: Ids) -> None:
+    def __init__(self, schema: Schema, table: Table, cs: Changeset, rows: Ids, presence: Presence) -> None:
         self.schema, self.table, self.cs, self.rows = schema, table, cs, rows
+        self.presence = presence
         self.edit = TableEdit(table)
         self.cls = table.cls
         self._zeros_end: dict[str, int] = {}
@@ -585,7 +588,8 @@ class _ClassRun:
 
     def _slow(self, rows: Ids, group: Ids, ids: Ids) -> None:
         objects: dict[int, _Object] = {}
-        applier = Applier(self.schema)
+        position = 0
+        applier = Applier(self.schema, lambda link: self.presence.has(link, position))
         instructions = self.cs.take(rows).instructions()
         for position, number, one in zip(rows.tolist(), group.tolist(), instructions, strict=True):
             thing = objects.get(number)

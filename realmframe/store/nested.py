@@ -102,10 +102,17 @@ class Slot:
 
 
 class Applier:
-    """Applies instructions to objects held as dictionaries of model values."""
+    """Applies instructions to objects held as dictionaries of model values.
 
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
+    Parameters
+    ----------
+    schema : Schema
+    exists : callable
+        ``f(link)``: whether its object exists at the instruction that is being applied.
+    """
+
+    def __init__(self, schema: Schema, exists: Callable[[Link], bool]) -> None:
+        self._schema, self._exists = schema, exists
 
     # ------------------------------------------------------------------ places
 
@@ -223,10 +230,14 @@ class Applier:
             place.holder[place.step] = checked
 
     def _writes_nothing(self, new: Any, place: Slot, *, keyed: bool) -> bool:
-        """Tell whether the real engine skips a write: of a number that equals the one of its type that is there.
+        """Tell whether the real engine skips a write: of what equals the value of its type that is there.
 
-        So -0.0 does not replace 0.0, nor a decimal 1.00 the 1.0; but a property of one decimal is always written.
+        So -0.0 does not replace 0.0, nor a decimal 1.00 the 1.0; but a property of one decimal is always written. And
+        null does not replace a link to nothing in a list of Mixed, which it sees as null.
         """
+        if new is None and place.is_element and place.prop.type is PropertyType.MIXED:
+            held = place.value
+            return isinstance(held, Link) and not self._exists(held)
         if type(new) not in _INEXACT or (keyed and place.step not in place.holder):
             return False
         if place.prop.type is PropertyType.DECIMAL128 and not keyed and not place.is_element:
@@ -307,7 +318,11 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is PropertyType.OBJECT):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = _stored(self._checked(one.value, element), items, element)
-        if is_lost(value, element) or not any(same_element(value, item) for item in items):
+        if element.type in _FLOATING:
+            place, found = _searched(items, value)
+            if not found:
+                items.insert(place, value)
+        elif not any(same_element(value, item) for item in items):
             items.append(value)
 
     def set_erase(self, one: i.SetErase, fields: dict[str, Any], cls: ObjectSchema) -> None:
@@ -316,7 +331,11 @@ class Applier:
         if isinstance(one.value, Marker) or (one.value is None and element.type is not PropertyType.MIXED):
             raise ApplyError(f"{one.field}: a set cannot hold this.")
         value = self._checked(one.value, element)
-        if not is_lost(value, element):
+        if element.type in _FLOATING:
+            place, found = _searched(items, value)
+            if found:
+                del items[place]
+        else:
             items[:] = [item for item in items if not same_element(value, item)]
 
 
@@ -334,6 +353,34 @@ def _is_zero(value: Any) -> bool:
 def is_lost(value: Any, element: Property) -> bool:
     """Tell whether a set cannot find a value again: of floating-point numbers, not-a-number equals nothing there."""
     return element.type in _FLOATING and value is not None and bool(value != value)
+
+
+def _searched(items: list[Any], value: Any) -> tuple[int, bool]:
+    """Search a set of floating-point numbers as the real engine does: where a value belongs, and whether it is there.
+
+    The engine keeps the set in order, null first, and halves it. Not-a-number is below nothing and equals nothing: it
+    goes before all numbers every time that it comes, and from then on hides some of them from the search.
+    """
+    if not any(item != item for item in items):
+        items.sort(key=_order)
+    low, count = 0, len(items)
+    while count:
+        half = count // 2
+        if _below(items[low + half], value):
+            low, count = low + half + 1, count - half - 1
+        else:
+            count = half
+    return low, low < len(items) and bool(items[low] == value)
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return (False, 0.0) if value is None else (True, value)
+
+
+def _below(left: Any, right: Any) -> bool:
+    if left is None or right is None:
+        return left is None and right is not None
+    return bool(left < right)
 
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {
@@ -359,6 +406,8 @@ def same_element(left: Any, right: Any) -> bool:
 
 def _equal(left: Any, right: Any) -> bool:
     """Compare two numbers of any types as the real engine does; not-a-number equals itself here."""
+    if isinstance(left, Decimal128) and isinstance(right, Decimal128) and left.is_nan and right.is_nan:
+        return left == right  # It has a sign, and other bits that count.
     if isinstance(left, Decimal128) or isinstance(right, Decimal128):
         left, right = _decimal(left), _decimal(right)
         return bool(left == right) or (left.is_nan() and right.is_nan())

@@ -30,6 +30,7 @@ from realmframe.store.coercion import default_value
 from realmframe.store.index import Ids
 from realmframe.store.list_tracker import ListTracker
 from realmframe.store.nested import Applier, thaw
+from realmframe.store.presence import Presence
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.writer import insertion_instructions
 
@@ -52,7 +53,7 @@ class Objects:
     def __init__(self, snapshot: Snapshot, cs: Changeset) -> None:
         self.snapshot, self.cs = snapshot, cs
         self._loaded: dict[tuple[str, Key], dict[str, Any] | None] = {}
-        self._events: dict[tuple[str, Key], list[tuple[int, bool]]] | None = None
+        self._presence = Presence(snapshot.tables, cs, np.arange(len(cs)))
 
     @property
     def schema(self) -> Schema:
@@ -83,17 +84,7 @@ class Objects:
 
     def exists(self, link: Link, position: int) -> bool:
         """Tell whether a link's target exists at a place in the changeset."""
-        if self._events is None:
-            self._events = {}
-            rows = np.flatnonzero((self.cs.op == 2) | (self.cs.op == 3))
-            for row, one in zip(rows.tolist(), self.cs.take(rows).instructions(), strict=True):
-                event = (row, isinstance(one, i.CreateObject))
-                self._events.setdefault((one.table, one.pk), []).append(event)  # type: ignore[union-attr]
-        earlier = [there for row, there in self._events.get((link.table, link.key), ()) if row < position]
-        if earlier:
-            return earlier[-1]
-        table = self.snapshot.tables.get(link.table)
-        return table is not None and int(table.find([link.key])[0]) >= 0
+        return self._presence.has(link, position)
 
 
 @dataclass(slots=True)
@@ -139,7 +130,8 @@ class Replay:
 
     def run(self, objects: Objects, rows: Ids) -> tuple[list[int], list[i.Instruction]]:
         """Replay rows of a changeset; give what is left of them with the positions that they had."""
-        self._objects, self._applier = objects, Applier(objects.schema)
+        self._objects = objects
+        self._applier = Applier(objects.schema, lambda link: objects.exists(link, self._position))
         rows = np.sort(rows)
         positions: list[int] = []
         found: list[i.Instruction] = []

@@ -18,6 +18,7 @@ from realmframe.model import (
     Decimal128,
     EmbeddedObject,
     Key,
+    Link,
     Marker,
     Property,
     PropertyType,
@@ -64,6 +65,9 @@ class Revision:
             if type(old) is type(new) and same_element(old, new):
                 # An equal number, of another sign or with other zeros, is not written over what it equals.
                 yield i.Update(*self._at, path, _other_number(new))
+            elif new is None and isinstance(old, Link) and path and isinstance(path[-1], int):
+                # If it leads nowhere, null is what it is taken for already, and would not be written.
+                yield i.Update(*self._at, path, False)
             yield from self._writer.place(prop, new, path, reset=False)
 
     def _fields(
@@ -91,7 +95,9 @@ class Revision:
         gone = [v for v in old if set_identity(v) not in after]
         if any(is_minus_zero(v) for v in new):
             return True
-        return any(v is None and not erases_null(prop) for v in gone) or any(is_lost(v, prop) for v in gone)
+        if gone and any(is_lost(v, prop) for v in old):
+            return True  # Where there is one that is not found, others are not found for sure.
+        return any(v is None and not erases_null(prop) for v in gone)
 
     def _dictionary(
         self, prop: Property, old: dict[str, Any], new: dict[str, Any], path: i.Path

@@ -20,6 +20,7 @@ from realmframe.model import (
     RealmSet,
     Schema,
 )
+from realmframe.store.nested import is_lost
 
 _ONE: Final = Decimal128.from_parts(1, 0, False)
 
@@ -75,7 +76,7 @@ class Writer:
         """Fill an empty set."""
         where = (self._table, self._pk, self._field, path)
         minus = [item for item in value if prop.type is PropertyType.DECIMAL128 and is_minus_zero(item)]
-        for item in value:
+        for item in _as_found(prop, value):
             if item not in minus:
                 yield i.SetInsert(*where, item)
         for item in minus:
@@ -106,6 +107,24 @@ class Writer:
 def is_minus_zero(value: Any) -> bool:
     """Whether it is a decimal -0, which loses its sign among zeros only."""
     return isinstance(value, Decimal128) and value.negative and not value.coefficient and not value.exponent
+
+
+def _as_found(prop: Property, value: RealmSet) -> list[Any]:
+    """Put not-a-number after all other members, beside which others are not found for sure.
+
+    That is also how a number came to be in the set twice: its second copy comes at the very end.
+    """
+    lost = [item for item in value if is_lost(item, prop)]
+    if not lost:
+        return list(value)
+    known: dict[Any, None] = {}
+    again: list[Any] = []
+    for item in value:
+        if item in known:
+            again.append(item)
+        elif item == item:
+            known[item] = None
+    return [*known, *lost, *again]
 
 
 def _kind_of(value: Any) -> Collection:

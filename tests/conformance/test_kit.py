@@ -6,6 +6,7 @@ import copy
 import gzip
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import pytest
 from realmframe.changes import Changeset
 from realmframe.conformance import main, run
 from realmframe.conformance.checks import Mismatch, check_codec, check_transform, comparable, format_of
+from realmframe.conformance.queries import as_meant
 from realmframe.conformance.states import state_to_instructions
 from realmframe.conformance.vectors import (
     instruction_from_json,
@@ -90,6 +92,65 @@ def test_damaged_files_are_findings(tmp_path: Path) -> None:
     assert [(f.file, f.passed, f.total) for f in report.files] == [("broken.jsonl", 0, 1), ("cut.jsonl.gz", 0, 1)]
 
 
+def test_unreadable_lines_are_findings(tmp_path: Path) -> None:
+    """What cannot be read is named by its line, and the lines after it count all the same; blank lines do not."""
+    good = json.dumps(CODEC["addtable-0"])
+    lines = ["\ufeff" + good, "", "{", "[1]", json.dumps({"unrelated": 1}), '{"hex": 5}', " ", good]
+    (tmp_path / "codec.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff\n")
+    (only,) = run(tmp_path).files
+    assert (only.passed, only.total) == (2, 7)
+    assert [name for name, _ in only.failures] == ["line 3", "line 4", "line 5", "line 6", "line 9"]
+    reasons = [reason for _, reason in only.failures]
+    for reason, wanted in zip(reasons, ("cannot be read", "no JSON object", "no codec", "", "utf-8"), strict=True):
+        assert wanted in reason
+
+
+def test_members_that_are_missing_or_not_known(tmp_path: Path) -> None:
+    """A member that is missing is named; one that is not known is passed over."""
+    line = {**CODEC["addtable-0"], "comment": {"x": 1}}
+    write(tmp_path / "codec.jsonl", [line, {k: v for k, v in line.items() if k != "strings"}])
+    (only,) = run(tmp_path).files
+    assert only.passed == 1
+    assert only.failures == [("addtable-0", "has no member 'strings'")]
+
+
+def test_what_is_readable_of_a_cut_file_counts(tmp_path: Path) -> None:
+    """A compressed file that ends too early fails, but for the lines before."""
+    lines = "".join(json.dumps(line) + "\n" for line in CODEC.values())
+    whole = gzip.compress(lines.encode())
+    (tmp_path / "codec.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (only,) = run(tmp_path).files
+    assert 10 < only.passed < len(CODEC)
+    assert only.total == only.passed + len(only.failures)
+    assert "cannot be read any further" in only.failures[-1][1]
+
+
+def test_folders_in_the_folder_and_single_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files in folders below count by their path; a file may be named itself; what is no vector is said."""
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    write(inner / "codec.jsonl.gz", list(CODEC.values())[:3])
+    write(tmp_path / "other.jsonl", [{"unrelated": 1}])
+    (tmp_path / "q_fixture.json").write_text(json.dumps(FIXTURE))
+    write(inner / "q.jsonl", QUERIES)
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "a/b/codec.jsonl.gz: 3/3 passed" in out
+    assert "a/b/q.jsonl: 4/4 passed" in out
+    assert "other.jsonl: no vectors, passed over" in out
+    assert main([str(inner / "codec.jsonl.gz")]) == 0
+    assert capsys.readouterr().out.startswith("codec.jsonl.gz: 3/3 passed")
+
+
+def test_many_failures_take_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first failures are kept; all are counted."""
+    monkeypatch.setattr(sys.modules["realmframe.conformance.run"], "KEPT", 7)
+    write(tmp_path / "codec.jsonl", [{**CODEC["addtable-0"], "strings": []}] * 20)
+    (only,) = run(tmp_path).files
+    assert (only.passed, only.total, len(only.failures)) == (0, 20, 7)
+    assert "and 15 more" in str(only)
+
+
 def test_needs_a_folder_with_vectors(tmp_path: Path) -> None:
     """No folder, or one without vectors, is an error that says what is needed; so is a wrong call."""
     with pytest.raises(UsageError, match="no folder"):
@@ -146,6 +207,37 @@ def test_queries(tmp_path: Path) -> None:
     wrong[2].pop("error")
     write(tmp_path / "q.jsonl", wrong)
     assert run(tmp_path).files[0].passed == 0
+
+
+@pytest.mark.parametrize(
+    ("printed", "meant"),
+    [
+        ("a < 30", "a < 30.0"),
+        ("a < 70.5", "a < 70.5f"),
+        ("full name == 1 SORT(full name ASC)", "full\\ name == 1 SORT(full\\ name ASC)"),
+        ('a == "full name 3" and b[3] == T5:0 LIMIT(3)', 'a == "full name 3" and b[3] == T5:0 LIMIT(3)'),
+        ("l geowithin geoBox([-1, 2.5], [3, 4])", "l geowithin geoBox([-1.0, 2.5], [3.0, 4.0])"),
+        ("d == 2020-01-01@00:00:00 and o == oid(5f0000000000000000000007) and $0 == 1", None),
+    ],
+)
+def test_what_printed_queries_mean(printed: str, meant: str | None) -> None:
+    """What the real library leaves out in print can be put back; nothing else changes."""
+    found = list(as_meant(printed, ["full name"]))
+    if meant is None:
+        assert {text.replace("1.0", "1") for text in found} == {printed}
+    else:
+        assert meant in found
+
+
+def test_printed_queries_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    """A printed text that lost something passes; one that asks for something else does not."""
+    fixture = json.loads(json.dumps(FIXTURE).replace('"n"', '"full name"'))
+    (tmp_path / "q_fixture.json").write_text(json.dumps(fixture))
+    line = {"class": "A", "query": "full\\ name == 0", "args": [], "pks": [FOUR], "canonical": "full name == 0"}
+    write(tmp_path / "q.jsonl", [line])
+    assert run(tmp_path)
+    write(tmp_path / "q.jsonl", [{**line, "canonical": "full name == 1"}])
+    assert [(f.passed, f.total) for f in run(tmp_path).files] == [(1, 1), (0, 1)]
 
 
 def test_dangling_links_do_not_disturb_the_order_of_sets() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from realmframe import store
 from realmframe.changes import Changeset
 from realmframe.changes import instructions as ins
 from realmframe.errors import QueryError
-from realmframe.model import Link, Marker, ObjectSchema, Schema, Timestamp
+from realmframe.model import Decimal128, Link, Marker, ObjectSchema, Schema, Timestamp
 from realmframe.query import parse
 
 SCHEMA = Schema(
@@ -30,6 +31,8 @@ SCHEMA = Schema(
                 "runs": "int[]",
                 "notes": "mixed{}",
                 "extra": "mixed",
+                "rate": "decimal128?",
+                "draft": "double?",
             },
             "_id",
         ),
@@ -61,6 +64,10 @@ def _fill() -> list[ins.Instruction]:
     out += [ins.Update("Ship", 2, "extra", (), Marker.DICTIONARY), ins.Update("Ship", 2, "extra", ("k",), 2)]
     out.append(ins.Update("Ship", 3, "built", (), Timestamp(9, 0)))
     out += [ins.Update("Ship", 4, "logo", (), b"ab"), ins.Update("Ship", 5, "logo", (), b"a")]
+    for key, rate in ((1, "NaN"), (2, "1"), (3, "-NaN")):
+        out.append(ins.Update("Ship", key, "rate", (), Decimal128.from_decimal(rate)))
+    for key, draft in ((1, 70.0), (2, math.nan), (3, 71.0)):
+        out.append(ins.Update("Ship", key, "draft", (), draft))
     out += [ins.Update("Ship", 3, "extra", (), Link("Port", "Bari")), ins.Update("Ship", 4, "extra", (), 4)]
     return out
 
@@ -156,6 +163,48 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("Ship", "TRUEPREDICATE SORT(notes.x.y ASC)", [1, 3, 4, 5, 6, 7, 2]),
     ("Ship", "TRUEPREDICATE SORT(fleet.tons ASC)", "other"),
     ("Ship", "TRUEPREDICATE DISTINCT(runs)", "other"),
+    ("Ship", "tons > 99 SORT(fleet.tons ASC)", []),
+    ("Ship", "TRUEPREDICATE LIMIT(0) DISTINCT(runs) SORT(notes ASC)", []),
+    ("Ship", "TRUEPREDICATE DISTINCT(tons) LIMIT(0) SORT(runs ASC)", "other"),
+    ("Ship", "tons > 99 SORT(nothing ASC)", "invalid_query"),
+    # An object that does not exist is null, whatever its class.
+    ("Ship", "fleet == obj('Ship', 1)", [6]),
+    ("Ship", "fleet == obj('Ship', 99)", "invalid_query"),
+    ("Ship", "ANY berths == obj('Port', 'Nowhere')", "invalid_query"),
+    ("Ship", "port == obj('Ship', 1)", "invalid_argument"),
+    ("Ship", "port == obj('Ship', 99)", [6, 7]),
+    ("Ship", "port IN {obj('Ship', 99), obj('Port', 'Oslo')}", [2, 4, 5, 6, 7]),
+    ("Ship", "tons == obj('Ship', 1)", "invalid_query"),
+    ("Ship", "crew == obj('Ship', 99)", [1, 2, 3, 4, 5, 6, 7]),
+    ("Ship", "name CONTAINS obj('Ship', 99)", [1, 2, 3, 4, 5, 6, 7]),
+    ("Ship", "SUBQUERY(fleet, $s, $s.port == obj('Ship', 99)).@count > 0", []),
+    ("Ship", "obj('Port', 'Bari') >= extra", [3]),
+    ("Ship", "obj('Port', 'Bari') > extra", []),
+    ("Ship", "obj('Port', 'Bari') >= port", "invalid_query"),
+    ("Ship", "port >= obj('Port', 'Bari')", "invalid_query"),
+    ("Ship", "extra >= obj('Port', 'Bari')", [3]),
+    # Not-a-number of a decimal has a sign, and equals only itself.
+    ("Ship", "rate == nan", [1]),
+    ("Ship", "rate == -nan", [3]),
+    ("Ship", "rate != -nan", [1, 2, 4, 5, 6, 7]),
+    ("Ship", "rate > nan", [2, 3]),
+    # Not-a-number of a double is below a float, as in Mixed, but not below a double.
+    ("Ship", "draft < 70.5", [1]),
+    ("Ship", "draft < 70.5f", [1, 2]),
+    # What is no UTF-8 cannot be looked at letter by letter.
+    ("Ship", 'name == B64"/w=="', []),
+    ("Ship", 'name != B64"/w=="', "other"),
+    ("Ship", 'name ==[c] B64"/w=="', "invalid_query"),
+    ("Ship", 'name CONTAINS B64"/w=="', []),
+    ("Ship", 'name CONTAINS[c] B64"/w=="', "invalid_query"),
+    ("Ship", 'name BEGINSWITH B64"/w=="', "other"),
+    ("Ship", 'name LIKE B64"/w=="', "other"),
+    ("Ship", 'extra ==[c] B64"/w=="', "invalid_query"),
+    ("Ship", 'extra !=[c] B64"/w=="', [1, 2, 3, 4, 5, 6, 7]),
+    ("Port", 'tags LIKE[c] B64"/w=="', []),
+    ("Port", 'tags LIKE B64"/w=="', []),
+    ("Ship", "logo CONTAINS[c] null", [4, 5]),
+    ("Ship", "logo CONTAINS null", [1, 2, 3, 4, 5, 6, 7]),
     ("Port", "@links.Ship.port.tons > 30", ["Oslo"]),
     ("Port", "twin == obj('Port', 'Oslo')", ["Bari"]),
 ]

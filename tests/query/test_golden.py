@@ -74,7 +74,7 @@ def test_errors_point(source: Any, golden: list[dict[str, Any]]) -> None:
         if "error_kind" not in line:
             continue
         with pytest.raises(QueryError) as caught:
-            parse(line["query"], *line["args"]).bind(source.schema, line["class"])
+            parse(line["query"], *line["args"]).bind(source.schema, line["class"]).rows(source)
         position = caught.value.position
         assert position is not None, line["query"]
         assert 0 <= position <= len(line["query"])

@@ -11,11 +11,11 @@ from realmframe.changes import Changeset
 from realmframe.changes import instructions as i
 from realmframe.conformance.vectors import value_to_json
 from realmframe.errors import ApplyError
-from realmframe.model import ClassKind, Collection, Decimal128, Marker, PropertyType
+from realmframe.model import ClassKind, Collection, Decimal128, Link, Marker, PropertyType
 from realmframe.store import Snapshot, apply, objects_changeset
 
 T, C = PropertyType, Collection
-NAN, MINUS, SMALL = float("nan"), -0.0, np.float32(0.1)
+NAN, INF, MINUS, SMALL = float("nan"), float("inf"), -0.0, np.float32(0.1)
 
 
 def _dec(text: str) -> Decimal128:
@@ -82,6 +82,14 @@ RULES: list[tuple[PropertyType, Collection, bool, list[i.Instruction], Any]] = [
         [_add(np.float32(2)), _add(np.float32(1)), _add(np.float32(2))],
         [np.float32(n) for n in (1, 2)],
     ),
+    # It lies before all numbers, and hides from the halving search what stands on its side.
+    (T.DOUBLE, C.SET, False, [_add(-INF), _add(NAN), _drop(-INF)], [NAN, -INF]),
+    (T.DOUBLE, C.SET, False, [_add(-INF), _add(NAN), _add(-INF)], [-INF, NAN, -INF]),
+    (T.DOUBLE, C.SET, False, [_add(1.0), _add(2.0), _add(NAN), _drop(1.0)], [NAN, 1.0, 2.0]),
+    (T.DOUBLE, C.SET, False, [_add(3.0), _add(1.0), _add(2.0), _add(NAN), _drop(1.0)], [NAN, 1.0, 2.0, 3.0]),
+    (T.DOUBLE, C.SET, True, [_add(1.0), _add(NAN), _add(None), _add(None)], [None, NAN, 1.0]),
+    (T.FLOAT, C.SET, False, [_add(SMALL), _add(np.float32(NAN)), _add(SMALL)], [SMALL, np.float32(NAN), SMALL]),
+    (T.DECIMAL128, C.SET, False, [_add(_dec("NaN")), _add(_dec("-NaN")), _drop(_dec("NaN"))], [_dec("-NaN")]),
     (T.DOUBLE, C.SET, True, [_add(None), _add(0.0), _add(None), _add(MINUS)], [None, 0.0]),
     (T.MIXED, C.SET, True, [_add(NAN), _add(NAN)], [NAN]),
     # Numbers of several types: a decimal is compared with what 15 or 7 digits say.
@@ -142,6 +150,30 @@ def test_what_is_held_can_be_written(rule: tuple[Any, ...]) -> None:
         start = apply(Snapshot.empty(), Changeset.from_instructions([*begin, *before])).snapshot
         found = apply(start, objects_changeset(held, "A", reset_collections=True)).snapshot
         assert value_to_json(found.table("A").row(0)["p"]) == value
+
+
+#: Instructions on a list of Mixed of object 1 of A, and what is held then; objects 1 and 2 exist, 3 does not.
+NULLS: list[tuple[list[i.Instruction], Any]] = [
+    ([_put(0, Link("A", 3), 0), _set((0,), None, 1)], [Link("A", 3)]),
+    ([_put(0, Link("A", 2), 0), _set((0,), None, 1)], [None]),
+    ([_put(0, Link("A", 2), 0), i.EraseObject("A", 2), _set((0,), None, 1)], [Link("A", 2)]),
+    ([_put(0, Link("A", 2), 0), _set((0,), None, 1), i.EraseObject("A", 2)], [None]),
+    ([_put(0, Link("A", 3), 0), i.CreateObject("A", 3), _set((0,), None, 1)], [None]),
+    ([_put(0, Link("A", 3), 0), _set((0,), False, 1), _set((0,), None, 1)], [None]),
+    ([_put(0, Marker.LIST, 0), i.ArrayInsert("A", 1, "p", (0, 0), Link("A", 3), 0), _set((0, 0), None, 1)],
+     [[Link("A", 3)]]),
+    ([_put(0, Marker.DICTIONARY, 0), _set((0, "k"), Link("A", 3)), _set((0, "k"), None)], [{"k": None}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("instructions", "held"), NULLS)
+def test_null_does_not_replace_a_link_to_nothing(instructions: list[i.Instruction], held: Any) -> None:
+    """In a list of Mixed null is not written over a link to an object that does not exist at that moment."""
+    changeset = Changeset.from_instructions(
+        [*_begin(T.MIXED, C.LIST, optional=True), i.CreateObject("A", 2), *instructions]
+    )
+    made = apply(Snapshot.empty(), changeset).snapshot.table("A")
+    assert made.row(0)["p"] == held
 
 
 @pytest.mark.parametrize(
