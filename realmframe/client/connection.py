@@ -14,7 +14,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
@@ -250,18 +250,7 @@ class Connection:
                 async with asyncio.timeout(limit):
                     url = await self._address()
                     where = url.partition("?")[0]
-                    # A ws:// address has no TLS, and needs none of its settings.
-                    verify = tls_context() if url.startswith("wss") else False
-                    plain = httpx.AsyncClient(timeout=limit, trust_env=False, verify=verify)
-                    client = await stack.enter_async_context(plain)
-                    opening: Any = httpx_ws.aconnect_ws(
-                        url,
-                        client,
-                        max_message_size_bytes=_READ_BYTES,
-                        keepalive_ping_interval_seconds=None,
-                        subprotocols=list(subprotocols(self.flexible)),
-                    )
-                    socket = await stack.enter_async_context(opening)
+                    socket = await stack.enter_async_context(self._dial(url, limit))
                 dialect = parse_subprotocol(socket.subprotocol or "")
                 if dialect is None or dialect.flexible is not self.flexible:
                     raise RemoteProtocolError(
@@ -272,6 +261,22 @@ class Connection:
                 return await self._carry(socket, dialect, generation)
         except Exception as error:
             return self._ended(_first(error), where, opened, limit)
+
+    @contextlib.asynccontextmanager
+    async def _dial(self, url: str, limit: float) -> AsyncIterator[httpx_ws.AsyncWebSocketSession]:
+        """Open a websocket, for as long as the context lasts."""
+        # A ws:// address has no TLS, and needs none of its settings.
+        verify = tls_context() if url.startswith("wss") else False
+        async with httpx.AsyncClient(timeout=limit, trust_env=False, verify=verify) as client:
+            opening: Any = httpx_ws.aconnect_ws(
+                url,
+                client,
+                max_message_size_bytes=_READ_BYTES,
+                keepalive_ping_interval_seconds=None,
+                subprotocols=list(subprotocols(self.flexible)),
+            )
+            async with opening as socket:
+                yield socket
 
     def _ended(self, fault: BaseException, where: str, opened: bool, limit: float) -> Ending:
         """Remember what went wrong and say what it means."""

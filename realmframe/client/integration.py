@@ -112,7 +112,7 @@ class Integration:
                 return session.store.integrate(
                     found,
                     _to_store(event.progress),
-                    query_version=query_version,
+                    subscriptions=None if query_version is None else session.subscriptions.bootstrapped(query_version),
                     quarantine=partial(reverted, events=event.compensating) if event.compensating else None,
                 ).version
             finally:

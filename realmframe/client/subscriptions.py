@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.session.start import QuerySet
 from realmframe.session.subscriptions import (
+    PENDING_STATES,
     MutableSubscriptionSet,
     State,
     SubscriptionSet,
@@ -33,7 +34,6 @@ class StoredSubscriptions:
 
     def __init__(self, store: RealmStore) -> None:
         self._store = store
-        self._lock = threading.RLock()
         self._bootstrapping: int | None = None
         #: What was read last, and what it says: swapped in one step, so that reading takes no lock.
         self._known: tuple[object, SubscriptionStore] = (None, SubscriptionStore())
@@ -43,7 +43,7 @@ class StoredSubscriptions:
         """All sets as they are now."""
         stored, known = self._store.subscriptions, self._known
         if stored is not known[0]:
-            known = self._known = (stored, SubscriptionStore.from_json(stored))
+            known = self._known = (stored, _read(stored))
         return known[1]
 
     @property
@@ -79,34 +79,53 @@ class StoredSubscriptions:
         only_if_new : bool
             Do nothing if any set was ever committed; tells whether something was done.
         """
-        with self._lock:
-            if only_if_new and not self.is_new:
-                return False
-            self._put(self.sets.commit(changes, self._store.snapshot.version))
-            return True
+        done = list[bool]()
+
+        def change(stored: Any) -> Any:
+            sets = _read(stored)
+            done.append(not (only_if_new and sets.latest.version))
+            return sets.commit(changes, self._store.snapshot.version).to_json() if done[0] else stored
+
+        self._store.set_subscriptions(change)
+        return done[0]
 
     def advance(self, version: int, state: State, error: str | None = None) -> None:
         """Take over what the session reported."""
-        with self._lock:
-            if state is State.BOOTSTRAPPING:
-                # Not worth a commit: after a restart the bootstrap begins anew.
-                self._bootstrapping = version
-                return
-            if self._bootstrapping == version:
-                self._bootstrapping = None
-            sets = self.sets
-            if sets.get(version) is not None:
-                after = sets.advance(version, state, error)
-                if after != sets:
-                    self._put(after)
+        if state is State.BOOTSTRAPPING:
+            # Not worth a commit: after a restart the bootstrap begins anew.
+            self._bootstrapping = version
+            return
+        if self._bootstrapping == version:
+            self._bootstrapping = None
+
+        def change(stored: Any) -> Any:
+            sets = _read(stored)
+            if sets.get(version) is None:
+                return stored
+            after = sets.advance(version, state, error)
+            return stored if after == sets else after.to_json()
+
+        if self.sets.get(version) is not None:
+            self._store.set_subscriptions(change)
+
+    def bootstrapped(self, version: int) -> Callable[[Any], Any]:
+        """Give what :meth:`.RealmStore.integrate` stores with the data of a bootstrap: its set is in force."""
+
+        def change(stored: Any) -> Any:
+            sets = _read(stored)
+            found = sets.get(version)
+            is_first = found is not None and found.state in PENDING_STATES
+            return sets.advance(version, State.AWAITING_MARK).to_json() if is_first else stored
+
+        return change
 
     def queries(self) -> tuple[QuerySet, ...]:
         """Give what a session has to know when it begins."""
         return tuple(query_set(s) for s in self.sets)
 
-    def _put(self, sets: SubscriptionStore) -> None:
-        self._store.set_subscriptions(sets.to_json())
-        self._known = (self._store.subscriptions, sets)
+
+def _read(stored: Any) -> SubscriptionStore:
+    return SubscriptionStore() if stored is None else SubscriptionStore.from_json(stored)
 
 
 def query_set(found: SubscriptionSet) -> QuerySet:

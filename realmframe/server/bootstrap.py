@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 
 from realmframe.changes import Changeset, concat
-from realmframe.model import Schema
-from realmframe.server.history import SCHEMA_OPS, Entry
+from realmframe.changes.instructions import EraseObject
+from realmframe.model import Key, Schema
+from realmframe.server.history import Entry
+from realmframe.server.named import SCHEMA_OPS, keys_as_pairs, newest_rows, rows_by_class
 from realmframe.server.views import Rows, View, erasures, full_state
 from realmframe.store import Snapshot, objects_changeset, schema_changeset
 from realmframe.store.gather import key_words_of
@@ -82,22 +84,38 @@ def _in_messages(
     yield waiting, 1.0, True
 
 
-def catch_up(snapshot: Snapshot, entries: Sequence[Entry], view: View, own_file: int) -> Iterator[bytes]:
+def catch_up(
+    snapshot: Snapshot, entries: Sequence[Entry], view: View, own_file: int, without: Changeset
+) -> Iterator[bytes]:
     """Bring a client that has been away from an older version to this one.
 
     Every object that the log names since then is sent as it is now, or erased if it is not in view; that is right
     whatever the client held before.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    entries : sequence of Entry
+        The log since then.
+    view : View
+        The client's.
+    own_file : int
+        The client's.
+    without : Changeset
+        Names the objects that are left out.
     """
     others = concat([e.changeset for e in entries if e.origin != own_file])
-    own = concat([e.changeset for e in entries if e.origin == own_file])
+    # What of its writes came to nothing too: it may have merged them otherwise.
+    own = concat([c for e in entries if e.origin == own_file for c in (e.changeset, Changeset.decode(e.withdrawn))])
     schema = others.take(np.flatnonzero(np.isin(others.op, SCHEMA_OPS)))
     gone: list[Changeset] = []
     states: list[tuple[str, Rows]] = []
     for cs, is_own in ((others, False), (own, True)):
-        for name, ids, absent in _named(snapshot, cs, view):
+        # What it wrote itself it may hold whatever its view: for the query set that it had then, or was about to have.
+        for name, ids, absent in _named(snapshot, cs, None if is_own else view, without):
             inside = view.members(snapshot, name, ids)
-            if len(absent) and not is_own:
-                gone.append(cs.take(absent))
+            if len(absent):
+                gone.append(_erased(cs, absent, name, is_own=is_own))
             if not inside.all():
                 gone.append(erasures(snapshot.tables[name], ids[~inside]))
             if inside.any():  # own writes too: how they came out may have been on its way when the connection ended
@@ -109,37 +127,35 @@ def catch_up(snapshot: Snapshot, entries: Sequence[Entry], view: View, own_file:
         yield from full_states(snapshot, name, rows)
 
 
-def _named(snapshot: Snapshot, cs: Changeset, view: View) -> Iterator[tuple[str, Rows, Rows]]:
-    """Give each class in view with the ids of its objects that exist, and the erasures of those that do not."""
-    objects = np.flatnonzero(~np.isin(cs.op, SCHEMA_OPS))
-    for number in np.unique(cs.table[objects]).tolist():
-        name = cs.string(number)
-        if not view.sees(name) or name not in snapshot.tables:
+def _named(
+    snapshot: Snapshot, cs: Changeset, view: View | None, without: Changeset
+) -> Iterator[tuple[str, Rows, Rows]]:
+    """Give each class in view (all, without one) with the ids of its objects that exist, and the rows of others."""
+    for name, rows in rows_by_class(cs):
+        if (view is not None and not view.sees(name)) or name not in snapshot.tables:
             continue
-        rows = objects[cs.table[objects] == number]
+        for _, left_out in [found for found in rows_by_class(without) if found[0] == name]:
+            rows = rows[~np.isin(keys_as_pairs(cs, rows), keys_as_pairs(without, left_out))]
+        if not len(rows):
+            continue
         table = snapshot.tables[name]
         ids = table.find_ids(*key_words_of(cs, rows, table.index.secret))
-        yield name, np.unique(ids[ids >= 0]), rows[(ids < 0) & (cs.op[rows] == _ERASE)]
+        yield name, np.unique(ids[ids >= 0]), rows[ids < 0]
 
 
 def states_of(snapshot: Snapshot, cs: Changeset, view: View) -> Changeset:
     """Give what the objects that a changeset names have become: their full state, or their erasure."""
     parts: list[Changeset] = []
-    objects = np.flatnonzero(~np.isin(cs.op, SCHEMA_OPS))
-    for number in np.unique(cs.table[objects]).tolist():
-        name = cs.string(number)
+    for name, rows in rows_by_class(cs):
         table = snapshot.tables.get(name)
         if table is None or not view.sees(name):
             continue
-        rows = objects[cs.table[objects] == number]
         ids = table.find_ids(*key_words_of(cs, rows, table.index.secret))
         existing = np.unique(ids[ids >= 0])
         inside = view.members(snapshot, name, existing)
         missing = rows[ids < 0]
         if len(missing):
-            erased = cs.take(missing[:0])
-            keys = {one.pk for one in cs.take(missing).instructions() if hasattr(one, "pk")}
-            parts.append(_erase_keys(name, keys) if keys else erased)
+            parts.append(_erase_keys(name, _keys_of(cs.take(missing))))
         if not inside.all():
             parts.append(erasures(table, existing[~inside]))
         if inside.any():
@@ -147,7 +163,18 @@ def states_of(snapshot: Snapshot, cs: Changeset, view: View) -> Changeset:
     return concat(parts)
 
 
-def _erase_keys(name: str, keys: set[object]) -> Changeset:
-    from realmframe.changes.instructions import EraseObject
+def _erased(cs: Changeset, rows: Rows, name: str, *, is_own: bool) -> Changeset:
+    """Give the erasures of objects that do not exist any more; of own ones only if others erased them."""
+    if not is_own:
+        return cs.take(rows[cs.op[rows] == _ERASE])
+    newest = newest_rows(cs, rows)
+    return _erase_keys(name, _keys_of(cs.take(newest[cs.op[newest] != _ERASE])))
 
-    return Changeset.from_instructions([EraseObject(name, key) for key in keys])  # type: ignore[arg-type]
+
+def _keys_of(cs: Changeset) -> list[Key]:
+    """List the keys of the objects that a changeset names, in the order in which it does."""
+    return list(dict.fromkeys(one.pk for one in cs.instructions() if hasattr(one, "pk")))
+
+
+def _erase_keys(name: str, keys: Sequence[Key]) -> Changeset:
+    return Changeset.from_instructions([EraseObject(name, key) for key in keys])

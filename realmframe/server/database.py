@@ -125,6 +125,14 @@ log = sa.Table(
     sa.Column("compensates", sa.Integer, nullable=False, default=0),
     sa.Column("changeset", sa.LargeBinary, nullable=False),
 )
+#: Objects that the upload of a log entry named and the entry does not.
+withdrawn = sa.Table(
+    "withdrawn",
+    META,
+    sa.Column("realm", sa.Integer, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("changeset", sa.LargeBinary, nullable=False),
+)
 #: Log entries as one client file sees them: transformed against its uploads that came in after them.
 reciprocals = sa.Table(
     "reciprocals",

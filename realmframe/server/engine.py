@@ -158,8 +158,9 @@ class Engine:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._realms: dict[tuple[str, str], RealmSync] = {}
         self._modes: dict[str, bool] = {}
-        self._touched: set[RealmSync] = set()
-        self._out: set[Connection] = set()
+        #: Realms and connections that something happened to, in the order in which it did.
+        self._touched: dict[RealmSync, None] = {}
+        self._out: dict[Connection, None] = {}
         self._connections: set[Connection] = set()
         self._closing: dict[Connection, int] = {}
         self._look_at = 0.0
@@ -220,10 +221,7 @@ class Engine:
 
         def task() -> None:
             for realm, session in connection.sessions.values():
-                if session.is_lagging and not session.outbox:
-                    realm.resume(session)
-                session.pump(realm.history)
-            self._out.add(connection)
+                self._pump(realm, session)
 
         self._tasks.put(task)
 
@@ -270,20 +268,26 @@ class Engine:
                 self._look_for_orders()
                 self._finish()
                 continue
-            for count in range(1, _BATCH + 1):
-                if task is None:
-                    running = False
-                    break
-                try:
-                    task()
-                except Exception:
-                    log.exception("The server failed at a task of sync")
-                if count == _BATCH or self._tasks.empty():
-                    break  # and nothing is taken that is not done
-                task = self._tasks.get()
-            if time.monotonic() >= self._look_at:
-                self._look_for_orders()
-            self._finish()
+            running = self._batch(task)
+
+    def _batch(self, task: Callable[[], None] | None) -> bool:
+        """Do a task and those that wait behind it, then commit and send; tell whether to go on."""
+        running = True
+        for count in range(1, _BATCH + 1):
+            if task is None:
+                running = False
+                break
+            try:
+                task()
+            except Exception:
+                log.exception("The server failed at a task of sync")
+            if count == _BATCH or self._tasks.empty():
+                break  # and nothing is taken that is not done
+            task = self._tasks.get()
+        if time.monotonic() >= self._look_at:
+            self._look_for_orders()
+        self._finish()
+        return running
 
     def _finish(self) -> None:
         """Commit, then send."""
@@ -309,16 +313,16 @@ class Engine:
         connection = session.outlet
         assert isinstance(connection, Connection)
         try:
-            session.pump(realm.history)
+            realm.pump(session)
         except (RealmError, LocalProtocolError):
             log.exception("The server would have broken the protocol; the session is ended")
             connection.send(failure(session.number, 201, "internal error", Action.TRANSIENT, try_again=True))
-        self._out.add(connection)
+        self._out[connection] = None
 
     def _drop(self, realm: RealmSync) -> None:
         """Forget a realm whose memory is ahead of its log; its clients connect again."""
         self._realms = {k: r for k, r in self._realms.items() if r is not realm}
-        self._touched.discard(realm)
+        self._touched.pop(realm, None)
         for session in list(realm.sessions):
             assert isinstance(session.outlet, Connection)
             session.outlet.sessions.clear()
@@ -327,14 +331,14 @@ class Engine:
 
     def _close(self, connection: Connection, code: int) -> None:
         self._closing[connection] = code
-        self._out.add(connection)
+        self._out[connection] = None
 
     def _forget(self, connection: Connection) -> None:
         for realm, session in connection.sessions.values():
             realm.remove(session)
         connection.sessions.clear()
         connection.binding.clear()
-        self._out.discard(connection)
+        self._out.pop(connection, None)
         self._connections.discard(connection)
 
     def realm(self, app: str, name: str) -> RealmSync:
@@ -352,7 +356,7 @@ class Engine:
     def _receive(self, connection: Connection, data: bytes) -> None:
         if connection.is_closed or connection in self._closing:
             return
-        self._out.add(connection)
+        self._out[connection] = None
         try:
             events = connection.machine.receive(data)
         except RemoteProtocolError as error:
@@ -375,7 +379,7 @@ class Engine:
                 found[0].remove(found[1])
         elif number in connection.sessions:
             realm, session = connection.sessions[number]
-            self._touched.add(realm)
+            self._touched[realm] = None
             self._act(connection, realm, session, message)
 
     def _act(self, connection: Connection, realm: RealmSync, session: Session, message: Any) -> None:
@@ -435,7 +439,7 @@ class Engine:
         have, asked = ("partitions", "flexible") if connection.flexible else ("Flexible Sync", "partition-based")
         text = f"The app syncs with {have}, but the client asked for {asked} sync: change the client's configuration."
         self._forget(connection)
-        self._out.add(connection)
+        self._out[connection] = None
         connection.machine.send_error(0, code, text, Action.APPLICATION_BUG)
         self._close(connection, 1000)
 
@@ -454,7 +458,7 @@ class Engine:
         session = Session(number, connection, file, flexible=connection.flexible, may_write=may_write)
         connection.sessions[number] = (realm, session)
         realm.identify(session, message)
-        self._touched.add(realm)
+        self._touched[realm] = None
 
     def _refusal(self, connection: Connection, number: int, history: History, m: ClientIdent) -> JsonError | None:
         """Say why a client file cannot go on, if it cannot."""
@@ -482,7 +486,7 @@ class Engine:
         connection.sessions.pop(session.number, None)
         realm.remove(session)
         connection.send(error)
-        self._out.add(connection)
+        self._out[connection] = None
 
     def _look_for_orders(self) -> None:
         self._look_at = time.monotonic() + ORDER_SECONDS

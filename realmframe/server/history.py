@@ -26,6 +26,8 @@ from realmframe.errors import ApplyError, ProtocolError, SchemaMismatchError
 from realmframe.server import database as db
 from realmframe.server import reverted as rev
 from realmframe.server import trimming
+from realmframe.server import withdrawn as wd
+from realmframe.server.named import SCHEMA_OPS
 from realmframe.server.reverted import Reverted
 from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
@@ -34,8 +36,6 @@ from realmframe.wire import UploadEntry
 SERVER_FILE: Final = 1
 #: Version of a realm without history: entries of a bootstrap need a version above 0.
 FIRST_VERSION: Final = 1
-#: Opcodes of AddTable, EraseTable, AddColumn, EraseColumn.
-SCHEMA_OPS: Final = (0, 1, 6, 7)
 _RECENT_ENTRIES: Final = 20_000
 _RECENT_BYTES: Final = 128 << 20
 
@@ -61,6 +61,8 @@ class Entry:
         As integrated.
     compensates : int
         The client file whose write it takes back, else 0.
+    withdrawn : bytes
+        A changeset that names objects which the upload named and this does not.
     """
 
     version: int
@@ -71,6 +73,7 @@ class Entry:
     original_size: int
     data: bytes
     compensates: int = 0
+    withdrawn: bytes = b""
 
     @cached_property
     def changeset(self) -> Changeset:
@@ -104,6 +107,7 @@ class Integrated:
     changed : bool
         Whether the merge changed it: part of it lost to others.
     original : Changeset
+        As its client wrote it.
     """
 
     entry: Entry
@@ -129,12 +133,15 @@ class History:
         self.files: dict[int, ClientFile] = {}
         self.rows: list[dict[str, Any]] = []
         self._reciprocal_rows: dict[tuple[int, int], bytes] = {}
+        self._withdrawn: dict[int, bytes] = {}
         self._pruned: dict[int, int] = {}
         self._dirty: set[int] = set()
         self._made_reverted: dict[tuple[int, int], Reverted] = {}
         self._confirmed_reverted: dict[int, int] = {}
         self._recent: deque[Entry] = deque()
         self._recent_bytes = 0
+        #: Up to which version the log has everything.
+        self._logged = 1 << 62
         #: The newest entries, from a version on, are all of one origin.
         self._tail_origin = self._tail_start = 0
         with database.transaction() as sql:
@@ -166,6 +173,7 @@ class History:
         self.snapshot = self._replay(found_state)
         #: What is committed: a checkpoint must not be ahead of the log.
         self._durable = self.snapshot
+        self._logged = self.version
         database.closing[app, name] = self.close
 
     @property
@@ -195,13 +203,14 @@ class History:
         version = min(version, self.version)
         if version <= max(self.trimmed, FIRST_VERSION):
             return 0
+        with self._database.transaction() as sql:
+            self.write(sql)
         base = self.snapshot
         if version < self.version:
             base = self._base()
             for entry in self._load(base.version, version):
                 base = apply(base, entry.changeset, version=entry.version).snapshot
         with self._database.transaction() as sql:
-            self.write(sql)
             count = trimming.write_base(sql, self.realm, base, version)
         self.trimmed = version
         while self._recent and self._recent[0].version <= version:
@@ -231,6 +240,8 @@ class History:
 
     def _committed(self) -> None:
         self._durable = self.snapshot
+        self._logged = self.version
+        self._forget_old()
         if self._checkpoints is not None and self._checkpoints.is_due():
             self._checkpoints.start(self.snapshot)
 
@@ -244,15 +255,22 @@ class History:
         columns = (t.version, t.origin, t.client_version, t.base, t.timestamp, t.original_size, t.changeset)
         query = sa.select(*columns, t.compensates).where(t.realm == self.realm, t.version > after, t.version <= through)
         with self._database.transaction() as sql:
+            kept = wd.load(sql, self.realm, after, through)
             for row in sql.execute(query.order_by(t.version)):
-                yield Entry(*row[:6], bytes(row[6]), row[7])
+                yield Entry(*row[:6], bytes(row[6]), row[7], kept.get(row[0], b""))
 
     def _remember(self, entry: Entry) -> None:
         if entry.origin != self._tail_origin:
             self._tail_origin, self._tail_start = entry.origin, entry.version
         self._recent.append(entry)
         self._recent_bytes += len(entry.data)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Keep no more in memory than needed; what is not in the log yet is nowhere else."""
         while len(self._recent) > _RECENT_ENTRIES or (self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1):
+            if self._recent[0].version > self._logged:
+                return
             self._recent_bytes -= len(self._recent.popleft().data)
 
     def since(self, version: int) -> list[Entry]:
@@ -317,8 +335,23 @@ class History:
 
     # ------------------------------------------------------------------ integrating
 
-    def integrate(self, file: ClientFile, upload: UploadEntry, *, may_change_schema: bool = True) -> Integrated | None:
+    def integrate(
+        self,
+        file: ClientFile,
+        upload: UploadEntry,
+        *,
+        may_change_schema: bool = True,
+        written: Changeset | None = None,
+    ) -> Integrated | None:
         """Merge one changeset of a client; None if it is integrated already.
+
+        Parameters
+        ----------
+        file : ClientFile
+        upload : UploadEntry
+        may_change_schema : bool
+        written : Changeset, optional
+            What the client wrote, if that is not what it is taken to have uploaded.
 
         Raises
         ------
@@ -350,6 +383,9 @@ class History:
         )
         if not changed:
             entry.__dict__["changeset"] = original
+        if changed or written is not None:
+            original = original if written is None else written
+            entry.withdrawn = wd.withdrawn(original, changeset).encode()
         file.reciprocals |= reciprocals
         for version, reciprocal in reciprocals.items():
             self._reciprocal_rows[file.ident, version] = reciprocal.encode()
@@ -407,6 +443,8 @@ class History:
                 "changeset": entry.data,
             }
         )
+        if entry.withdrawn:
+            self._withdrawn[entry.version] = entry.withdrawn
         self._remember(entry)
         if self._checkpoints is not None:
             self._checkpoints.count(len(entry.data))
@@ -437,6 +475,7 @@ class History:
         for ident, through in self._pruned.items():
             where = (r.realm == self.realm, r.file == ident, r.version <= through)
             sql.execute(db.reciprocals.delete().where(*where))
+        wd.save(sql, self.realm, self._withdrawn)
         if self._reciprocal_rows:
             keys = [{"f": f, "v": v} for f, v in self._reciprocal_rows]
             where = (r.realm == self.realm, r.file == sa.bindparam("f"), r.version == sa.bindparam("v"))
@@ -448,4 +487,5 @@ class History:
             sql.execute(db.reciprocals.insert(), rows)
         rev.save(sql, self.realm, self._made_reverted, self._confirmed_reverted)
         self.rows, self._reciprocal_rows, self._dirty, self._pruned = [], {}, set(), {}
+        self._withdrawn = {}
         self._made_reverted, self._confirmed_reverted = {}, {}

@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from realmframe.changes import Changeset
-from realmframe.server.history import SCHEMA_OPS
+from realmframe.server.named import SCHEMA_OPS
 
 log: Final = logging.getLogger("realmframe.server")
 

@@ -62,12 +62,25 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class Changes:
-    """Entries up to a server version, for the steady state."""
+    """Entries up to a server version, for the steady state.
+
+    Attributes
+    ----------
+    version : int
+        What the client has when it has them.
+    client_version : int
+    entries : tuple of DownloadEntry
+    size : int
+        In bytes.
+    before : int
+        The highest version that the client may be said to have while they are still to come.
+    """
 
     version: int
     client_version: int
     entries: tuple[DownloadEntry, ...]
     size: int
+    before: int
 
 
 @dataclass(slots=True)
@@ -78,6 +91,11 @@ class Bootstrap:
     client_version: int
     query_version: int
     batches: Iterator[tuple[list[bytes], float, bool]]
+
+    @property
+    def before(self) -> int:
+        """The highest version that the client may be said to have while it is still to come."""
+        return self.version - 1
 
 
 class Session:
@@ -114,7 +132,10 @@ class Session:
         self.partial = 0
         #: Version of the first bootstrap of a fresh file, if this session sent it.
         self.first = -1
+        #: Whether changes were left out of the outbox because it was too full; the client catches up when it is empty.
         self.is_lagging = False
+        #: What waits for that.
+        self.marks: list[Mark] = []
 
     def queue(self, item: Changes) -> None:
         """Queue changes; too many, and the client catches up later instead."""
@@ -123,6 +144,10 @@ class Session:
             return
         if self.outbox_bytes + item.size > _OUTBOX_BYTES and self.outbox_bytes:
             self.is_lagging = True
+            while self.outbox and isinstance(last := self.outbox[-1], Changes) and last.version == item.version:
+                # What belongs together comes together.
+                self.outbox.pop()
+                self.outbox_bytes -= last.size
             return
         self.outbox.append(item)
         self.outbox_bytes += item.size
@@ -151,15 +176,17 @@ class Session:
     def _reachable(self) -> tuple[int, int]:
         """Give the server and client version that may be announced now: nothing queued behind belongs to them."""
         behind = [i for i in self.outbox if isinstance(i, Changes | Bootstrap)]
-        version = min([self.covered, *(i.version - 1 for i in behind)])
+        version = min([self.covered, *(i.before for i in behind)])
         client = min([self.file.client_version, *(i.client_version for i in behind)])
         return max(self.sent, version), client
 
     def _send_changes(self, first: Changes, history: History) -> None:
         entries: list[DownloadEntry] = []
         size, last = 0, first
-        while self.outbox and isinstance(self.outbox[0], Changes) and size < BATCH_BYTES:
-            last = self.outbox[0]
+        while self.outbox and isinstance(item := self.outbox[0], Changes):
+            if size >= BATCH_BYTES and item.before >= last.version:
+                break
+            last = item
             self.outbox.popleft()
             entries += last.entries
             size += last.size
@@ -276,8 +303,6 @@ class RealmSync:
             session.first = session.synthetic
             self._remind(session, 0)
         else:
-            # Before everything else, so that what is taken back comes with what the client is told of it.
-            self._remind(session, message.download_server_version)
             self._catch_up(session, message.download_server_version)
 
     def _queue_log(self, session: Session, since: int) -> None:
@@ -289,36 +314,50 @@ class RealmSync:
             if entry.origin == session.file.ident:
                 client = max(client, entry.client_version)
             else:
-                session.queue(Changes(entry.version, client, (_as_is(entry, client),), len(entry.data)))
+                item = (_as_is(entry, client),)
+                session.queue(Changes(entry.version, client, item, len(entry.data), entry.version - 1))
         session.covered = self.history.version
 
     def _queue_state(self, session: Session) -> None:
         """Send a new client of a partition everything there is, as if written by the server."""
-        history, client = self.history, session.sent_client
+        history = self.history
         pieces = [schema_changeset(history.snapshot.schema).encode()]
         for name, table in history.snapshot.tables.items():
             pieces += full_states(history.snapshot, name, np.arange(len(table)))
-        # Each entry needs a version of its own, and there may be fewer versions than pieces.
-        count = min(len(pieces), history.version - 1)
+        # Each entry needs a version of its own. Those of all but the last one are gone from the log: a client that has
+        # not got the last one cannot go on from there, it begins anew.
+        count = min(len(pieces), history.trimmed)
         for n, group in enumerate(np.array_split(np.arange(len(pieces)), count)):
             data = pieces[int(group[0])]
             if len(group) > 1:
                 data = concat([Changeset.decode(pieces[g]) for g in group.tolist()]).encode()
-            version = history.version - count + 1 + n
-            entry = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-            session.outbox.append(Changes(version, client, (entry,), len(data)))
-            session.outbox_bytes += len(data)
+            self._queue_made(session, history.version if n == count - 1 else n + 1, data, n)
         session.synthetic = session.partial = history.version
 
-    def _catch_up(self, session: Session, since: int) -> None:
+    def _catch_up(self, session: Session, since: int, *, tell: bool = True) -> None:
+        """Queue what a client needs to get from one version to the newest."""
         history = self.history
-        version, client = history.version, session.file.client_version
-        for data in catch_up(history.snapshot, history.since(since), session.view, session.file.ident):
-            item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-            session.outbox.append(Changes(version, client, (item,), len(data)))
-            session.outbox_bytes += len(data)
+        version = history.version
+        taken_back = concat([made.erasures() for v, made in session.file.reverted.items() if v > since])
+        entries = history.since(since)
+        *most, last = [*catch_up(history.snapshot, entries, session.view, session.file.ident, taken_back), None]
+        last = most.pop() if most else last
+        # Only with the last one it has everything: when the connection ends before, all of it comes again.
+        for data in most:
+            self._queue_made(session, since, data, since)
+        # What is taken back comes with what the client is told of it.
+        self._remind(session, since, tell=tell)
+        if last is not None:
+            self._queue_made(session, version, last, since)
             session.synthetic = version
         session.covered = session.partial = version
+
+    def _queue_made(self, session: Session, version: int, data: bytes, before: int) -> None:
+        """Queue a changeset that nobody wrote."""
+        client = session.file.client_version if session.flexible else session.sent_client
+        item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+        session.outbox.append(Changes(version, client, (item,), len(data), before))
+        session.outbox_bytes += len(data)
 
     def _queue_bootstrap(self, session: Session, old: View, new: View, query_version: int) -> None:
         history = self.history
@@ -345,22 +384,29 @@ class RealmSync:
         session.query_version = message.version
         self._queue_bootstrap(session, old, new, message.version)
 
+    def pump(self, session: Session) -> None:
+        """Send what is queued for a session, and what it has missed, as far as there is room."""
+        session.pump(self.history)
+        while session.is_lagging and not session.outbox and session.outlet.has_room():
+            self.resume(session)
+            session.pump(self.history)
+
     def resume(self, session: Session) -> None:
         """Catch up a session that fell behind, when its outbox is empty enough."""
         session.is_lagging = False
         queued = [i.version for i in session.outbox if isinstance(i, Changes | Bootstrap)]
         since = max([session.sent, *queued])
         if session.flexible:
-            self._remind(session, since, tell=False)
-            self._catch_up(session, since)
+            self._catch_up(session, since, tell=False)
         else:
             self._queue_log(session, since)
+        if not session.is_lagging:
+            session.outbox += session.marks
+            session.marks.clear()
 
     def mark(self, session: Session, message: Mark) -> None:
         """Answer when the client has everything there is now."""
-        if session.is_lagging:
-            self.resume(session)
-        session.outbox.append(message)
+        (session.marks if session.is_lagging else session.outbox).append(message)
 
     def upload(self, session: Session, message: Upload) -> JsonError | None:
         """Integrate what a client wrote; an error ends its session."""
@@ -419,18 +465,21 @@ class RealmSync:
     def _warn(self, session: Session, made: Reverted) -> None:
         """Tell a client of writes that were reverted; it hears of them once it has the server version."""
         self.history.note_reverted(session.file, made)
-        session.outbox.append(made.warning(session.number))
+        at = len(session.outbox)
+        while at and isinstance(last := session.outbox[at - 1], Changes) and last.version == made.version:
+            at -= 1  # what belongs to one version comes in one message
+        session.outbox.insert(at, made.warning(session.number))
 
     def _send_reverted(self, session: Session, made: Reverted) -> None:
         """Send a client the objects of a write that was reverted, as they are now."""
         history, changeset = self.history, made.erasures()
+        session.synthetic = session.covered = version = history.version
+        if session.is_lagging:
+            return  # it comes when the client catches up
         unseen = {n: "FALSEPREDICATE" for n in classes_of(changeset) if not session.view.sees(n)}
         data = states_of(history.snapshot, changeset, View(session.view.texts | unseen)).encode()
-        session.synthetic = version = history.version
-        client = session.file.client_version
         # An entry has to come, even an empty one: the client tells its app when this version is there.
-        item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-        session.queue(Changes(version, client, (item,), len(data)))
+        self._queue_made(session, version, data, version - 1)
 
     def _remind(self, session: Session, since: int, *, tell: bool = True) -> None:
         """Send again what was reverted after a version, since the client may not have got it."""
@@ -458,7 +507,7 @@ class RealmSync:
                 raise
         fitted = repair(history.snapshot, written)
         entry = replace(entry, server_version=history.version, changeset=fitted.encode())
-        found = history.integrate(session.file, entry, may_change_schema=development)
+        found = history.integrate(session.file, entry, may_change_schema=development, written=written)
         if found is not None:
             self._send_states(session, found)
         return found
@@ -491,7 +540,8 @@ class RealmSync:
                     session.partial = entry.version
             else:
                 entries = () if is_origin else (_as_is(entry, client),)
-            session.queue(Changes(entry.version, client, entries, sum(len(e.changeset) for e in entries)))
+            size = sum(len(e.changeset) for e in entries)
+            session.queue(Changes(entry.version, client, entries, size, entry.version - 1))
 
     def _correct(self, session: Session, found: Integrated) -> None:
         """Tell a client how its write came out, if it may have merged it with states that we made up."""
@@ -514,7 +564,7 @@ class RealmSync:
         if data:
             client = session.file.client_version
             made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-            session.queue(Changes(version, client, (made,), len(data)))
+            session.queue(Changes(version, client, (made,), len(data), version - 1))
 
     def _compensate(self, session: Session, found: Integrated) -> None:
         """Take back the creation of objects that the writer's own queries do not match."""

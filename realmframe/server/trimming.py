@@ -47,6 +47,7 @@ def write_base(sql: sa.Connection, realm: int, base: Snapshot, version: int) -> 
     for part, data in enumerate(_parts(base)):
         sql.execute(db.bases.insert().values(realm=realm, part=part, version=version, changeset=data))
     sql.execute(db.reciprocals.delete().where(r.realm == realm, r.version <= version))
+    sql.execute(db.withdrawn.delete().where(db.withdrawn.c.realm == realm, db.withdrawn.c.version <= version))
     return int(sql.execute(db.log.delete().where(t.realm == realm, t.version <= version)).rowcount)
 
 

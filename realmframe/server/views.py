@@ -17,7 +17,7 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject
 from realmframe.errors import QueryError
 from realmframe.model import ClassKind, Key, Schema
-from realmframe.server.history import SCHEMA_OPS
+from realmframe.server.named import SCHEMA_OPS
 from realmframe.store import Snapshot, Table, objects_changeset
 from realmframe.store.gather import key_words_of
 

@@ -67,6 +67,15 @@ def write_file(fs: FileSystem, path: Path, data: bytes) -> None:
         fs.sync_folder(path.parent)
 
 
+def make_folder(fs: FileSystem, folder: Path) -> None:
+    """Make a folder and those above it, for their owner only; all of them on disk."""
+    with explained(folder):
+        missing = [folder, *(p for p in folder.parents if not p.exists())]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for made in reversed(missing):
+            fs.sync_folder(made.parent)
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn errors of the operating system into ours.

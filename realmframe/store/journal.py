@@ -1,8 +1,8 @@
 """The journal: an append-only file of records, one for each commit.
 
 A segment begins with a magic number. A record is its length, a checksum, a kind, the realm's version after it, and a
-payload. A record whose bytes end early, at the end of the last segment, was never committed: the writer cuts it off,
-readers stop before it. A record that is there and does not match its checksum is damage.
+payload. A record whose bytes end early, at the end of the last segment, or become zeros there, was never committed: the
+writer cuts it off, readers stop before it. A record that is there and does not match its checksum is damage.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Segment:
             length, checksum, version, kind, head_checksum = _HEAD.unpack(head)
             start = self.offset + _HEAD.size
             if zlib.crc32(head[:-4]) != head_checksum or kind not in _KINDS:
-                if not any(os.pread(self._descriptor, end - self.offset, self.offset)):
+                if self._was_never_written(start, end):
                     return
                 raise self._damaged()
             if start + length > end:
@@ -150,11 +150,19 @@ class Segment:
             if len(payload) < length:
                 return  # another process cut off what it could not finish
             if zlib.crc32(payload) != checksum:
-                if start + length == end and not any(payload[-_PAGE:]):
+                if self._was_never_written(start + length, end):
                     return
                 raise self._damaged()
             self.offset = start + length
             yield Record(Kind(kind), version, payload)
+
+    def _was_never_written(self, stop: int, end: int) -> bool:
+        """Whether what begins at :attr:`offset` and goes on to ``stop`` lacks its last page, and all those after it.
+
+        After a power failure a file may have its size already, and zeros where pages have not been written.
+        """
+        page = max(self.offset, (stop - 1) // _PAGE * _PAGE)
+        return not any(os.pread(self._descriptor, end - page, page))
 
     def _damaged(self) -> CorruptFileError:
         return CorruptFileError(

@@ -40,7 +40,7 @@ from realmframe.store.checkpoint import (
     separate_index,
     write_checkpoint,
 )
-from realmframe.store.files import FileSystem, explained
+from realmframe.store.files import FileSystem, explained, make_folder
 from realmframe.store.journal import Record, Segment, segment_numbers, segment_path
 from realmframe.store.pending import LocalChange
 from realmframe.store.reset import Reset, reset_record
@@ -128,7 +128,7 @@ class RealmStore:
         WrongUserError
             If it belongs to another app or user.
         """
-        folder = Path(path)
+        folder, fs = Path(path), fs or FileSystem()
         if folder.exists() and not folder.is_dir():
             raise CorruptFileError(
                 f"{folder} is a file, but a realm is a folder.", path=str(folder), hint="Choose another path."
@@ -138,9 +138,8 @@ class RealmStore:
             raise StorageError(f"There is no realm at {folder}.", path=str(folder))
         if fresh:
             _check_foreign(folder)
-            with explained(folder):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        store = cls(folder, fs or FileSystem(), read_only=read_only)
+            make_folder(fs, folder)
+        store = cls(folder, fs, read_only=read_only)
         store._load(owner=owner)
         return store
 
@@ -439,7 +438,7 @@ class RealmStore:
         entries: Sequence[Entry],
         progress: Progress,
         *,
-        query_version: int | None = None,
+        subscriptions: Callable[[Any], Any] | None = None,
         quarantine: Callable[[Applied | None], list[dict[str, Any]]] | None = None,
     ) -> Snapshot:
         """Commit what was downloaded, all of it or nothing, merged with the local changes that the server did not know.
@@ -449,8 +448,9 @@ class RealmStore:
         entries : sequence of Entry
             Those of one DOWNLOAD, or of a whole bootstrap.
         progress : Progress
-        query_version : int, optional
-            The query set whose bootstrap this is.
+        subscriptions : callable, optional
+            ``f(stored)``: gives the subscription sets from then on, in the same commit. A bootstrap needs it: what a
+            realm holds and the query set that it says to have must never contradict each other.
         quarantine : callable, optional
             ``f(applied)``: gives what this takes back of local writes, to be kept in the same record.
 
@@ -463,12 +463,13 @@ class RealmStore:
         """
         with self._writing():
             st.check_progress(self._state.progress, progress)
-            record = st.integrate_record(self._state, entries, progress, query_version)
+            after = self._state.subscriptions if subscriptions is None else subscriptions(self._state.subscriptions)
+            record = st.integrate_record(self._state, entries, progress, after)
             if quarantine is not None:  # rare, so it may be applied twice
                 lost = quarantine(st.advance(self._state, record)[1])
-                record = st.integrate_record(self._state, entries, progress, query_version, lost)
+                record = st.integrate_record(self._state, entries, progress, after, lost)
             # An acknowledgement alone may be lost in a crash: the server sends it again.
-            return self._append(record, durable=bool(entries))
+            return self._append(record, durable=bool(entries) or subscriptions is not None)
 
     def stage_bootstrap(self, query_version: int, entries: Sequence[Entry]) -> None:
         """Keep a part of a bootstrap in memory until all of it is here; a new query version drops what is older."""
@@ -481,7 +482,7 @@ class RealmStore:
         """Commit everything staged for a query version; see :meth:`integrate`."""
         with self._lock:
             entries = self._staged.pop(query_version, [])
-        return self.integrate(entries, progress, query_version=query_version)
+        return self.integrate(entries, progress)
 
     def reset(self, make: Callable[[State], Reset]) -> Snapshot:
         """Put a fresh copy's state, number and progress in the place of the realm's own, in one commit.
@@ -503,9 +504,16 @@ class RealmStore:
         """Store the file's number at the server."""
         self._meta(file=[ident, salt])
 
-    def set_subscriptions(self, subscriptions: Any) -> None:
-        """Store subscription sets (JSON-able)."""
-        self._meta(subscriptions=subscriptions)
+    def set_subscriptions(self, change: Callable[[Any], Any]) -> None:
+        """Store subscription sets: ``change(stored)`` gives the new ones (JSON-able), or ``stored`` for none.
+
+        Nobody else changes them meanwhile, other processes included.
+        """
+        with self._writing():
+            stored = self._state.subscriptions
+            wanted = change(stored)
+            if wanted is not stored:
+                self._append(st.meta_record(self._state, subscriptions=wanted))
 
     def add_quarantine(self, *entries: dict[str, Any]) -> None:
         """Keep writes that were reverted or lost (JSON-able), in one record of the journal."""
@@ -746,8 +754,7 @@ class RealmStore:
         _check_foreign(folder)
         state = self._state if with_identity else st.without_identity(self._state, self.path)
         form, blobs = st.state_to_extra(state)
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._fs, folder)
         with self._lock:
             freeze = freeze_index if with_identity else separate_index
             indexes = {name: freeze(table) for name, table in state.snapshot.tables.items()}

@@ -112,19 +112,20 @@ def integrate_record(
     state: State,
     entries: Sequence[Entry],
     progress: Progress,
-    query_version: int | None,
+    subscriptions: Any,
     quarantine: Sequence[dict[str, Any]] = (),
 ) -> Record:
-    """Record what was downloaded, with the progress that came with it and what it takes back."""
+    """Record what was downloaded, with the progress and subscriptions that come with it, and what it takes back."""
     data = [e.data for e in entries]
-    head = {
+    head: dict[str, Any] = {
         "progress": list(asdict(progress).values()),
-        "query": query_version,
         "entries": [
             [e.server_version, e.client_version, e.timestamp, e.file_ident, len(d)]
             for e, d in zip(entries, data, strict=True)
         ],
     }
+    if subscriptions is not state.subscriptions:
+        head["subscriptions"] = subscriptions
     if quarantine:
         head["quarantine"] = list(quarantine)
     text = json.dumps(head, separators=(",", ":")).encode()
@@ -204,8 +205,14 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
         progress = replace(progress, upload_server_version=state.progress.upload_server_version)
     kept = pending.after(progress.download_client_version)
     snapshot = state.snapshot if applied is None else applied.snapshot
-    lost = (*state.quarantine, *head.get("quarantine", ()))
-    return replace(state, snapshot=snapshot, progress=progress, pending=kept, quarantine=lost), applied
+    return replace(
+        state,
+        snapshot=snapshot,
+        progress=progress,
+        pending=kept,
+        subscriptions=head.get("subscriptions", state.subscriptions),
+        quarantine=(*state.quarantine, *head.get("quarantine", ())),
+    ), applied
 
 
 def merged(state: State, entries: Sequence[Entry]) -> tuple[Changeset, Changes]:

@@ -98,9 +98,7 @@ class Node:
             with self.database.transaction() as sql:
                 self.sync.history.write(sql)
         for session in self.sync.sessions:
-            if session.is_lagging and not session.outbox:
-                self.sync.resume(session)
-            session.pump(self.sync.history)
+            self.sync.pump(session)
 
 
 class Client:
@@ -498,4 +496,23 @@ def test_mark_between_a_query_and_writes(tmp_path):
     for one in (b, b, b, a, b):  # the query, the mark, a write, a write of the other's, a write
         assert one.deliver()
     world.node.finish()
+    world.check()
+
+
+def test_mark_before_a_query(tmp_path):
+    """An answer to MARK announces no version above that of a bootstrap which is queued behind it."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 2 ")
+    b.sending.append(Mark(1, 99))
+    b.subscribe("area == 3 ")
+    b.upload()
+    b.deliver()
+    b.deliver()
+    for area in (0, 1, 3):  # what b does not see counts too
+        a.commit(CreateObject("Item", area), Update("Item", area, "area", (), area))
+        a.upload()
+        a.deliver()
+    world.node.finish()
+    versions = [m.download_server_version for m in b.pipe.messages if isinstance(m, Download)]
+    assert versions == sorted(versions)
     world.check()

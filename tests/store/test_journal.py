@@ -69,6 +69,23 @@ def test_zeros_at_the_end_are_a_torn_tail(tmp_path: Path, zeros: int) -> None:
     assert _read(tmp_path) == RECORDS
 
 
+def test_pages_that_were_never_written_are_a_torn_tail(tmp_path: Path) -> None:
+    """Where the size reached the disk and the last pages did not, the records before them are read."""
+    sizes = [30, 700, 500, 10, 480, 20]
+    records = [Record(Kind.LOCAL, n, bytes([n + 1]) * size) for n, size in enumerate(sizes)]
+    segment = Segment(tmp_path, 1, FileSystem(), create=True)
+    ends = [segment.offset]
+    for record in records:
+        segment.append(record, durable=False)
+        ends.append(segment.offset)
+    segment.close()
+    path = tmp_path / "journal-00000001.log"
+    whole = path.read_bytes()
+    for at in range(512, len(whole), 512):
+        path.write_bytes(whole[:at] + bytes(len(whole) - at))
+        assert _read(tmp_path) == records[: sum(e <= at for e in ends[1:])]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, where: int, flip: int) -> None:

@@ -78,7 +78,7 @@ def test_everything_survives(tmp_path: Path) -> None:
         store.commit(put(1, 10), timestamp=2)
         progress = Progress(7, 0, 9, 123, 1, 7, 50)
         store.integrate([entry(put(2, 20), 7, store.snapshot.version)], progress)
-        store.set_subscriptions({"version": 1})
+        store.set_subscriptions(lambda _stored: {"version": 1})
         store.add_quarantine({"reason": "no"})
         store.set_extra(theme="dark")
         last = put(3, 30)
@@ -241,6 +241,35 @@ class FullDisk(FileSystem):
             os.write(descriptor, memoryview(data).cast("B")[: self.room])
             raise OSError(self.code, os.strerror(self.code))
         super().write(descriptor, data)
+
+
+def test_subscriptions_change_with_the_data_of_a_bootstrap(tmp_path: Path) -> None:
+    """Wherever the journal ends, the subscription sets are those that the data belongs to."""
+    path = tmp_path / "a.realm"
+    with made(path) as store:
+        store.set_subscriptions(lambda _stored: ["old"])
+        store.integrate([entry(put(1, 1), 1, 1)], Progress(1, 1, 1), subscriptions=lambda stored: [*stored, "in force"])
+    whole = segment_path(path, 1).read_bytes()
+    found = set()
+    for cut in range(len(whole), 8, -1):
+        segment_path(path, 1).write_bytes(whole[:cut])
+        with RealmStore.open(path) as store:
+            found.add((tuple(store.subscriptions or ()), tuple(content(store.snapshot))))
+    assert found == {((), ()), (("old",), ()), (("old", "in force"), (1,))}
+
+
+def test_folders_of_a_new_realm_are_on_disk(tmp_path: Path) -> None:
+    """Every folder that is made for a realm is on disk in the one above before anything is committed."""
+    synced: list[Path] = []
+
+    class Listening(FileSystem):
+        def sync_folder(self, folder: Path) -> None:
+            synced.append(folder)
+            super().sync_folder(folder)
+
+    fs = Listening()
+    with RealmStore.open(tmp_path / "x" / "y" / "a.realm", owner=OWNER, fs=fs):
+        assert {tmp_path, tmp_path / "x", tmp_path / "x" / "y", tmp_path / "x" / "y" / "a.realm"} == set(synced)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])

@@ -1,0 +1,88 @@
+"""What is not in the database yet counts as much as what is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from realmframe.changes import Changeset
+from realmframe.changes.instructions import AddTable, CreateObject, EraseObject, Instruction
+from realmframe.model import ClassKind, PropertyType
+from realmframe.server import history as histories
+from realmframe.server.database import Database
+from realmframe.server.history import ClientFile, History
+from realmframe.wire import UploadEntry
+
+SCHEMA = AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)
+
+
+class Realm:
+    """A history with a client file, and what it uploads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(folder)
+        self.history = History(self.database, "app", "flx")
+        self.file = self.history.new_file("ann")
+        self.version = 0
+
+    def upload(self, *instructions: Instruction, file: ClientFile | None = None, base: int | None = None) -> None:
+        """Integrate one changeset."""
+        self.version += 1
+        data = Changeset.from_instructions(list(instructions)).encode()
+        base = self.history.version if base is None else base
+        assert self.history.integrate(file or self.file, UploadEntry(self.version, base, self.version + 9, 0, data))
+
+    def commit(self) -> None:
+        """Write what has piled up."""
+        with self.database.transaction() as sql:
+            self.history.write(sql)
+
+    def keys(self) -> list[int]:
+        """List the objects after a start."""
+        return list(History(self.database, "app", "flx").snapshot.values("C", "_id"))
+
+
+def test_entries_that_are_not_logged_yet(tmp_path, monkeypatch):
+    """However many uploads come between two commits, each is there for what is merged next."""
+    monkeypatch.setattr(histories, "_RECENT_ENTRIES", 2)
+    realm = Realm(tmp_path)
+    realm.upload(SCHEMA)
+    for key in range(5):
+        realm.upload(CreateObject("C", key))
+    assert [e.client_version for e in realm.history.since(1)] == [1, 2, 3, 4, 5, 6]
+    realm.commit()
+    assert [e.client_version for e in realm.history.since(1)] == [1, 2, 3, 4, 5, 6]
+    assert len(realm.history._recent) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_trimming_of_what_is_not_logged_yet(tmp_path, keep):
+    """A trimmed log loses no upload that was integrated and not yet written."""
+    realm = Realm(tmp_path)
+    realm.upload(SCHEMA)
+    realm.commit()
+    for key in range(5):
+        realm.upload(CreateObject("C", key))
+    assert realm.history.trim(realm.history.version - keep) == 6 - keep
+    assert realm.keys() == [0, 1, 2, 3, 4]
+
+
+def test_objects_of_uploads_that_came_to_nothing(tmp_path):
+    """An entry remembers which objects its upload named, also after a start, until it is trimmed."""
+    realm = Realm(tmp_path)
+    other = realm.history.new_file("bob")
+    realm.upload(SCHEMA)
+    base = realm.history.version
+    realm.upload(CreateObject("C", 1))
+    realm.upload(EraseObject("C", 1))
+    realm.upload(CreateObject("C", 1), CreateObject("C", 2), file=other, base=base)
+    realm.commit()
+    for history in (realm.history, History(realm.database, "app", "flx")):
+        *others, last = history.since(base)
+        assert [one.pk for one in last.changeset.instructions()] == [2]
+        assert [one.pk for one in Changeset.decode(last.withdrawn).instructions()] == [1]
+        assert [e.withdrawn for e in others] == [b"", b""]
+    realm.history.trim(realm.history.version)
+    with realm.database.transaction() as sql:
+        assert not histories.wd.load(sql, realm.history.realm, 0, 1 << 40)
