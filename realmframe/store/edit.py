@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from realmframe.model import Key, Property, Schema
+from realmframe.model import Collection, Key, Property, Schema
 from realmframe.store import types as t
 from realmframe.store.arrays import keys_to_arrow, keys_to_list, model_to_arrow
 from realmframe.store.coercion import default_value
@@ -238,7 +238,14 @@ def default_cells(prop: Property, schema: Schema, count: int) -> Cells:
     if t.is_scalar(prop, schema):
         one = model_to_arrow([value], prop, schema)
         return Cells(prop, schema, one.take(pa.array(np.zeros(count, np.int64))))
-    return Cells(prop, schema, values=[thaw(value) for _ in range(count)])
+    if prop.collection is Collection.SINGLE:
+        return Cells(prop, schema, values=[None] * count)
+    # An array, because most collections stay empty and are never read as values.
+    empty = model_to_arrow([value], prop, schema)
+    offsets = pa.array(np.zeros(count + 1, np.int32))
+    if prop.collection is Collection.DICTIONARY:
+        return Cells(prop, schema, pa.MapArray.from_arrays(offsets, empty.keys, empty.items))
+    return Cells(prop, schema, pa.ListArray.from_arrays(offsets, empty.values))
 
 
 def replaced(cells: Cells, offsets: Ids, new: Any) -> Cells:

@@ -1,7 +1,8 @@
 """Loading: changesets that do nothing but create objects and fill them, as bootstraps and imports do.
 
 Such instructions are written in one pass, in their order, into slabs: for each class, arrays of 64-bit words of up to
-:data:`~realmframe.store.table.CHUNK_ROWS` objects, out of which the columns of a chunk are made at the end. No group of
+:data:`~realmframe.store.table.CHUNK_ROWS` objects, out of which the columns of a chunk are made at the end. What is put
+into lists (at their end), sets and dictionaries is written down beside them, one element after another. No group of
 instructions is sorted, masked or copied on the way, and a changeset can be taken block by block while it is decoded.
 Anything else ends the attempt; then nothing was done, and the general way of :mod:`realmframe.store.apply` is gone.
 """
@@ -19,7 +20,7 @@ from realmframe.model import Schema
 from realmframe.store import load_kernels as k
 from realmframe.store.edit import append_chunk
 from realmframe.store.index import Ids, KeyIndex
-from realmframe.store.loaded import Layout, LoadedChunk, layout_of
+from realmframe.store.loaded import Layout, Loaded, LoadedChunk, layout_of
 from realmframe.store.table import CHUNK_ROWS, Chunk, Table
 
 _CREATE: Final = 2
@@ -30,6 +31,7 @@ _PER_CHANGE: Final = 64
 #: ... beyond the changes that so many would pay for.
 _FREE: Final = 4096
 _SMALL_INDEX: Final = 16
+_FEW_ELEMENTS: Final = 16
 #: So few names are looked up at once, not when they are met.
 _FEW_STRINGS: Final = 64
 
@@ -58,7 +60,8 @@ class _Loader:
         self._room = min(CHUNK_ROWS, room)
         self._slabs = [layout.slab(self._room)]
         self._at = 0
-        self._state = np.zeros(3, np.int64)
+        self._state = np.zeros(4, np.int64)
+        self._elements = np.zeros((k.ELEMENT_ROWS, 0), np.int64)
         self._index = KeyIndex.empty(max(_SMALL_INDEX, 1 << (2 * self._room - 1).bit_length()), table.index.secret)
         self._column_of = np.empty(0, np.int64)
         self._targets = np.empty(0, np.int64)
@@ -90,6 +93,8 @@ class _Loader:
                 self._column_of[subject] = self.layout.numbers.get(cs.string(subject), -1)
             elif status == k.NO_ROOM:
                 self._grow()
+            elif status == k.MORE_ELEMENTS:
+                self._grow_elements()
             elif status == k.OTHER_SLAB and self.changes < changes:
                 self._at = subject // self._room
                 self.changes += 1
@@ -118,7 +123,11 @@ class _Loader:
             cs.value_lo,
             cs.link_table,
             cs.link_type,
+            cs.aux,
+            cs.path_start,
             cs.path_len,
+            cs.path,
+            cs.path_is_key,
             cs.string_start,
             cs.string_len,
             cs.heap.ctypes.data,
@@ -137,6 +146,7 @@ class _Loader:
             self._at * self._room,
             words,
             valid,
+            self._elements,
         )
         return found
 
@@ -149,9 +159,32 @@ class _Loader:
         k.rehash(old.slots1, old.slots2, old.rows, new.slots1, new.slots2, new.rows, new.secret)
         self._index = new
 
-    def finish(self, heaps: tuple[Any, ...]) -> tuple[Table, Ids]:
-        """Make the new table, out of text in some heaps; give also the ids of the new rows."""
+    def _grow_elements(self) -> None:
+        old = self._elements
+        self._elements = np.zeros((len(old), max(_FEW_ELEMENTS, 2 * old.shape[1])), np.int64)
+        self._elements[:, : old.shape[1]] = old
+
+    def _collected(self) -> Any:
+        """Give the elements of collections, by object, equal ones made into one; None if that cannot be done."""
+        elements = self._elements[:, : int(self._state[k.ELEMENTS])]
+        rows = elements[k.E_ROW]
+        if (rows[1:] < rows[:-1]).any():
+            elements = elements[:, np.argsort(rows, kind="stable")]
+        if elements.shape[1] and self.layout.has_unique:
+            kept = np.ones(elements.shape[1], np.bool_)
+            slots = np.full(1 << (2 * len(kept)).bit_length(), -1, np.int64)
+            if not k.join_equal(elements, self.layout.forms, slots, self.table.index.secret, kept):
+                return None
+            if not kept.all():
+                elements = elements[:, kept]
+        return elements
+
+    def finish(self, heaps: tuple[Any, ...]) -> tuple[Table, Ids] | None:
+        """Make the new table, out of text in some heaps; give also the ids of the new rows. None if it cannot be."""
         table, count = self.table, int(self._state[k.COUNT])
+        elements = self._collected()
+        if elements is None:
+            return None
         ids = np.arange(table.next_id, table.next_id + count, dtype=np.int64)
         chunks: list[Chunk] = list(table.chunks)
         for number, (words, valid) in enumerate(self._slabs):
@@ -161,7 +194,10 @@ class _Loader:
                 part = ids[first : first + size]
                 if 2 * size <= self._room:
                     words, valid = words[:, :size].copy(), valid[:, :size].copy()
-                chunk = LoadedChunk(part, self.layout, words[:, :size], valid[:, :size], heaps)
+                here = np.searchsorted(elements[k.E_ROW], (first, first + size))
+                mine = elements[:, here[0] : here[1]].copy()
+                mine[k.E_ROW] -= first
+                chunk = LoadedChunk(part, Loaded(self.layout, words[:, :size], valid[:, :size], mine, heaps))
                 chunks = append_chunk(chunks, chunk)
         self._slabs.clear()
         return Table(table.cls, table.schema, tuple(chunks), self._indexed(count), table.next_id + count), ids
@@ -203,7 +239,8 @@ class _Loading:
         bounds = np.flatnonzero(np.diff(is_schema, prepend=~is_schema[0])).tolist()
         for start, stop in zip(bounds, [*bounds[1:], len(cs)], strict=True):
             if is_schema[start]:
-                self.finish()
+                if not self.finish():
+                    return False
                 self._run.change_schema(cs.take(np.arange(start, stop)))
             elif not self._objects(cs, start, stop):
                 return False
@@ -239,13 +276,17 @@ class _Loading:
             self._by_number[number] = found
         return found
 
-    def finish(self) -> None:
-        """Give the run the tables with what was loaded."""
+    def finish(self) -> bool:
+        """Give the run the tables with what was loaded; tell whether that could be done."""
         for name, loader in self._loaders.items():
-            self._run.tables[name], ids = loader.finish(tuple(self._heaps))
+            made = loader.finish(tuple(self._heaps))
+            if made is None:
+                return False
+            self._run.tables[name], ids = made
             self._run.note(name, ids, {}, np.empty(0, np.int64))
         self._loaders.clear()
         self._by_number.clear()
+        return True
 
 
 def load(run: Target, parts: Iterable[tuple[Changeset, bool]], *, room: int | None = None) -> bool:
@@ -265,7 +306,6 @@ def load(run: Target, parts: Iterable[tuple[Changeset, bool]], *, room: int | No
         for block, new_strings in parts:
             if len(block) and not loading.take(block, new_strings=new_strings):
                 return False
-        loading.finish()
+        return loading.finish()
     except RealmError:
         return False  # the general way says what is wrong
-    return True

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from realmframe.changes.jit import kernel
+from realmframe.changes.jit import byte_at, kernel
 from realmframe.store.index import hash_piece, opened, place_of
 
 # Why :func:`load_rows` stopped before the end.
@@ -21,11 +21,18 @@ NEW_TARGET: Final = 4
 #: At an object whose slab is not the one at hand; at an object for which the index is too small.
 OTHER_SLAB: Final = 5
 NO_ROOM: Final = 6
+#: At an element of a collection for which there is no room.
+MORE_ELEMENTS: Final = 7
 
-# Columns of a layout: type code on the wire, type code of what is kept (a link is its key), first word, null allowed.
-WIRE, KEPT, WORD, NULLABLE = range(4)
-# What is kept between calls: the last object, how many there are, and what the status is about.
-CURRENT, COUNT, SUBJECT = range(3)
+# Columns of a layout: type code on the wire, type code of what is kept (a link is its key), first word, null allowed,
+# kind of collection. Of a list, the word counts the elements.
+WIRE, KEPT, WORD, NULLABLE, COLLECTION = range(5)
+# What is kept between calls: the last object, how many there are, what the status is about, and how many elements.
+CURRENT, COUNT, SUBJECT, ELEMENTS = range(4)
+# Rows of the elements of collections: object, property, whether it is no null, value, key (address and size).
+E_ROW, E_COLUMN, E_VALID, E_WORD, _, E_KEY, E_SIZE = range(7)
+ELEMENT_ROWS: Final = 7
+_LIST, _DICTIONARY, _SET = 1, 2, 3
 #: A property that was not looked up, and one that cannot be loaded.
 UNKNOWN: Final = -2
 _MAGNITUDE: Final = 0x7FFFFFFFFFFFFFFF
@@ -110,6 +117,29 @@ def _put(words: Any, at: int, word: int, kind: int, high: int, low: int, base: i
 
 
 @kernel
+def _is_key(address: int, size: int) -> bool:
+    """Tell whether text can be the key of a dictionary."""
+    fits = size == 0 or byte_at(address) != 36  # a dollar sign
+    for at in range(address, address + size):
+        fits = fits and byte_at(at) != 46  # a dot
+    return fits
+
+
+@kernel
+def _put_element(elements: Any, n: int, kind: int, high: int, low: int, base: int, collection: int) -> bool:
+    """Write an element that is neither null nor a link; tell whether loading can."""
+    if kind == 5:
+        if low < -0x80000000 or low > 0x7FFFFFFF:
+            return False
+        elements[E_WORD, n], elements[E_WORD + 1, n] = high, low
+        return True
+    # Of a decimal, only the form that everybody writes; a negative zero depends on what else a list holds.
+    if kind == 8 and (high >> 61) & 3 == 3:
+        return False
+    return bool(_put(elements, n, E_WORD, kind, high, low, base, True, collection == _DICTIONARY))
+
+
+@kernel
 def load_rows(
     start: int,
     stop: int,
@@ -126,7 +156,11 @@ def load_rows(
     value_lo: Any,
     link_table: Any,
     link_type: Any,
+    aux: Any,
+    path_start: Any,
     path_len: Any,
+    path: Any,
+    path_is_key: Any,
     string_start: Any,
     string_len: Any,
     base: int,
@@ -145,23 +179,24 @@ def load_rows(
     first_row: int,
     words: Any,
     valid: Any,
+    elements: Any,
 ) -> Any:
     """Load rows of one class from ``start`` on; give the row at which it stopped, and why.
 
     ``base`` is the address of the heap. ``words`` and ``valid`` are the slab with the objects from ``first_row`` on;
     its first two words are the key. ``slots1, slots2, rows`` index the objects loaded, ``base...`` those that were
-    there: with ids below ``base_limit``. All have one ``secret``.
+    there: with ids below ``base_limit``. All have one ``secret``. ``elements`` takes what is put into collections.
     """
     words_of_secret = opened(secret)
     room = words.shape[1]
-    current, count = state[CURRENT], state[COUNT]
+    current, count, filled = state[CURRENT], state[COUNT], state[ELEMENTS]
     status, n = DONE, start
     while n < stop:
         code = op[n]
         if table[n] != class_number:
             status = OTHER_CLASS
             break
-        if (code != 2 and code != 4) or key_type[n] != key_kind:
+        if (code != 2 and code != 4 and code != 8 and code != 12) or key_type[n] != key_kind:
             status = UNFIT
             break
         high, low = key_hi[n], key_lo[n]
@@ -169,7 +204,7 @@ def load_rows(
         at = current - first_row
         known = False
         # An update is mostly of the object of the last instruction, or of the one after it.
-        if code == 4:
+        if code != 2:
             known = 0 <= at < room and words[0, at] == one and words[1, at] == two
             if not known and -1 <= at < room - 1 and current + 1 < count:
                 at += 1
@@ -185,7 +220,7 @@ def load_rows(
             row = rows[slot]
             fresh = row < 0
             if fresh:
-                if code == 4 or _was_there(first, second, base1, base2, base_rows, base_limit, words_of_secret):
+                if code != 2 or _was_there(first, second, base1, base2, base_rows, base_limit, words_of_secret):
                     status = UNFIT
                     break
                 if 2 * (count + 1) > len(rows):
@@ -206,12 +241,54 @@ def load_rows(
             n += 1
             continue
         column = column_of[field[n]]
-        if column < 0 or path_len[n] != 0:
+        if column < 0:
             state[SUBJECT] = field[n]
             status = NEW_FIELD if column == UNKNOWN else UNFIT
             break
         kind, word, nullable = value_type[n], layout[column, WORD], layout[column, NULLABLE] != 0
         high, low = value_hi[n], value_lo[n]
+        collection = layout[column, COLLECTION]
+        if collection != 0:
+            if filled == elements.shape[1]:
+                status = MORE_ELEMENTS
+                break
+            step = path_start[n]
+            if collection == _LIST:
+                size = words[word, at]
+                fits = code == 8 and path_len[n] == 1 and not path_is_key[step] and path[step] == size == aux[n]
+            elif collection == _SET:
+                fits = code == 12 and path_len[n] == 0
+            else:
+                fits = code == 4 and path_len[n] == 1 and path_is_key[step]
+                if fits:
+                    address, size = base + string_start[path[step]], string_len[path[step]]
+                    fits = _is_key(address, size)
+                    elements[E_KEY, filled], elements[E_SIZE, filled] = address, size
+            if not fits or kind != (layout[column, WIRE] if kind != 0 or not nullable else 0):
+                status = UNFIT
+                break
+            elements[E_ROW, filled], elements[E_COLUMN, filled] = current, column
+            elements[E_VALID, filled] = np.int64(kind != 0)
+            if kind == 0:
+                elements[E_WORD, filled] = elements[E_WORD + 1, filled] = 0
+            elif kind == 9:
+                if link_table[n] != targets[column] or link_type[n] != layout[column, KEPT]:
+                    state[SUBJECT] = column
+                    status = NEW_TARGET if targets[column] == UNKNOWN else UNFIT
+                    break
+                one, two = _key(link_type[n], high, low, base, string_start, string_len)
+                elements[E_WORD, filled], elements[E_WORD + 1, filled] = one, two
+            elif not _put_element(elements, filled, kind, high, low, base, collection):
+                status = UNFIT
+                break
+            if collection == _LIST:
+                words[word, at] += 1
+            filled += 1
+            n += 1
+            continue
+        if code != 4 or path_len[n] != 0:
+            status = UNFIT
+            break
         if kind == 0:
             if not nullable:
                 status = UNFIT
@@ -239,5 +316,69 @@ def load_rows(
             break
         valid[column, at] = 1
         n += 1
-    state[CURRENT], state[COUNT] = current, count
+    state[CURRENT], state[COUNT], state[ELEMENTS] = current, count, filled
     return n, status
+
+
+@kernel
+def _identity(elements: Any, n: int, collection: int, kept: int, secret: Any) -> Any:
+    """Give two words that are equal for elements that are one, and whether anything else can be the same."""
+    one, two = elements[E_WORD, n], elements[E_WORD + 1, n]
+    if collection == _DICTIONARY:
+        first, second = hash_piece(elements[E_KEY, n], elements[E_SIZE, n], secret)
+        return first, second, True
+    if elements[E_VALID, n] == 0:
+        return np.uint64(0), np.uint64(0), True
+    if kept == 3 or kept == 4:
+        first, second = hash_piece(one, two, secret)
+        return first, second, True
+    if kept == 6 or kept == 7:
+        magnitude = one & (0x7FFFFFFF if kept == 6 else _MAGNITUDE)
+        # Not-a-number equals nothing, and both zeros are one.
+        findable = magnitude <= (0x7F800000 if kept == 6 else 0x7FF0000000000000)
+        return np.uint64(0 if magnitude == 0 else one), np.uint64(0), findable
+    if kept == 1 or kept == 2:
+        return np.uint64(one), np.uint64(0), True
+    return np.uint64(one), np.uint64(two), True
+
+
+@kernel
+def join_equal(elements: Any, layout: Any, slots: Any, secret: Any, kept: Any) -> bool:
+    """Make elements that are one into one, and tell which are kept; False if it takes more than that.
+
+    Of equal elements of a set the first is kept; of a dictionary's entries under one key too, with the last value.
+    ``slots`` is a power of two, at least twice as many as elements, filled with -1.
+    """
+    words_of_secret = opened(secret)
+    count = elements.shape[1]
+    first, second = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    mask = np.uint64(len(slots) - 1)
+    for n in range(count):
+        row, column = elements[E_ROW, n], elements[E_COLUMN, n]
+        collection = layout[column, COLLECTION]
+        if collection == _LIST:
+            continue
+        first[n], second[n], findable = _identity(elements, n, collection, layout[column, KEPT], words_of_secret)
+        if not findable:
+            continue
+        at = place_of(first[n] ^ (np.uint64(row) * np.uint64(0x9E3779B97F4A7C15)), second[n], words_of_secret)
+        slot = (at + np.uint64(column)) & mask
+        while True:
+            other = slots[slot]
+            if other < 0:
+                slots[slot] = n
+                break
+            same = elements[E_ROW, other] == row and elements[E_COLUMN, other] == column
+            same = same and first[other] == first[n] and second[other] == second[n]
+            if same and (collection == _DICTIONARY or elements[E_VALID, other] == elements[E_VALID, n]):
+                # An entry is not written if its number equals the one that is there.
+                wire = layout[column, WIRE]
+                if collection == _DICTIONARY and 6 <= wire <= 8:
+                    return False
+                if collection == _DICTIONARY:
+                    elements[E_VALID, other] = elements[E_VALID, n]
+                    elements[E_WORD, other], elements[E_WORD + 1, other] = elements[E_WORD, n], elements[E_WORD + 1, n]
+                kept[n] = False
+                break
+            slot = (slot + np.uint64(1)) & mask
+    return True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from realmframe.model import ObjectSchema, Property, PropertyType, Schema
+from realmframe.model import Collection, ObjectSchema, Property, PropertyType, Schema
+from realmframe.store import load_kernels as k
 from realmframe.store import types as t
 from realmframe.store.coercion import default_value
 from realmframe.store.edit import default_cells
@@ -35,10 +36,11 @@ class Layout:
         self.cls, self.schema, self.key_kind = cls, schema, _GLOBAL_KEY if key is None else int(key.type)
         self.numbers: dict[str, int] = {}
         self.others: list[Property] = []
-        forms: list[tuple[int, int, int, bool]] = []
+        forms: list[tuple[int, int, int, bool, int]] = []
         first = [0, 0]
         for prop in cls.columns.values():
-            if not t.is_scalar(prop, schema):
+            single = prop.collection is Collection.SINGLE
+            if not (t.is_scalar(prop, schema) if single else is_plain_collection(prop, schema)):
                 self.others.append(prop)
                 continue
             kept = int(prop.type)
@@ -47,14 +49,25 @@ class Layout:
                 kept = _GLOBAL_KEY if target is None else int(target.type)
             nullable = prop.optional or prop.type is PropertyType.OBJECT
             self.numbers[prop.name] = len(forms)
-            forms.append((int(prop.type), kept, len(first), nullable))
+            if not single:
+                nullable = prop.optional and (
+                    prop.type is not PropertyType.OBJECT or prop.collection is Collection.DICTIONARY
+                )
+                forms.append((int(prop.type), kept, len(first), nullable, int(prop.collection)))
+                first.append(0)
+                continue
+            forms.append((int(prop.type), kept, len(first), nullable, 0))
             first += [0] if kept in _ONE_WORD else [0, 0]
             if prop.type is PropertyType.DECIMAL128 and not nullable:
                 zero = default_value(prop, schema)
                 first[-2:] = [zero.low, zero.high]
         #: Whether text or data is kept, by address.
-        self.has_pieces = self.key_kind in _PIECES or any(form[1] in _PIECES for form in forms)
-        self.forms = np.array(forms, np.int64).reshape(-1, 4)
+        self.has_pieces = self.key_kind in _PIECES or any(
+            form[1] in _PIECES or form[4] == Collection.DICTIONARY for form in forms
+        )
+        #: Whether there are sets or dictionaries.
+        self.has_unique = any(form[4] in (Collection.DICTIONARY, Collection.SET) for form in forms)
+        self.forms = np.array(forms, np.int64).reshape(-1, 5)
         self.first = np.array(first, np.int64)
 
     def slab(self, room: int) -> tuple[Any, Any]:
@@ -64,18 +77,55 @@ class Layout:
             words[number] = self.first[number]
         return words, np.zeros((len(self.forms), room), np.bool_)
 
-    def arrays(self, words: Any, valid: Any) -> tuple[pa.Array, dict[str, Cells]]:
-        """Make the keys and columns out of a slab."""
+    def arrays(self, words: Any, valid: Any, elements: Any) -> tuple[pa.Array, dict[str, Cells]]:
+        """Make the keys and columns out of a slab and the elements of collections."""
         count = words.shape[1]
         keys = _array(self.key_kind, words, 0, None)
         columns: dict[str, Cells] = {}
         for name, number in self.numbers.items():
-            _, kept, word, nullable = self.forms[number].tolist()
-            array = _array(kept, words, word, valid[number] if nullable else None)
+            _, kept, word, nullable, collection = self.forms[number].tolist()
+            if collection:
+                array = self._collections(number, elements[:, elements[k.E_COLUMN] == number], count)
+            else:
+                array = _array(kept, words, word, valid[number] if nullable else None)
             columns[name] = Cells(self.cls.columns[name], self.schema, array)
         for prop in self.others:
             columns[prop.name] = default_cells(prop, self.schema, count)
         return keys, {name: columns[name] for name in self.cls.columns}
+
+    def _collections(self, number: int, elements: Any, count: int) -> pa.Array:
+        """Make the column of a collection out of its elements, which come by object."""
+        _, kept, _, nullable, collection = self.forms[number].tolist()
+        sizes = np.bincount(elements[k.E_ROW], minlength=count)
+        offsets = _offsets(sizes)
+        valid = elements[k.E_VALID] != 0 if nullable else None
+        if kept == PropertyType.DATE:
+            values = _wide_dates(elements[k.E_WORD], elements[k.E_WORD + 1], valid)
+        else:
+            values = _array(kept, elements, k.E_WORD, valid)
+        if collection != Collection.DICTIONARY:
+            return pa.ListArray.from_arrays(offsets, values)
+        keys = memory_strings(elements[k.E_KEY], elements[k.E_SIZE], pa.string())
+        return pa.MapArray.from_arrays(offsets, keys, values)
+
+
+def is_plain_collection(prop: Property, schema: Schema) -> bool:
+    """Whether a property is a collection of which loading knows when two elements are one."""
+    if prop.type is PropertyType.MIXED or (prop.type is PropertyType.DECIMAL128 and prop.collection is Collection.SET):
+        return False
+    return prop.type is not PropertyType.OBJECT or t.is_plain_link(prop, schema)
+
+
+def _offsets(sizes: Any) -> pa.Array:
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    return pa.array(offsets)
+
+
+def _wide_dates(seconds: Any, nanos: Any, valid: Any) -> pa.Array:
+    mask = None if valid is None or valid.all() else pa.array(~valid)
+    fields = [pa.array(seconds), pa.array(nanos.astype(np.int32))]
+    return pa.StructArray.from_arrays(fields, fields=list(t.WIDE_DATE), mask=mask)
 
 
 def _array(kept: int, words: Any, word: int, valid: Any) -> pa.Array:
@@ -125,6 +175,27 @@ def layout_of(name: str, schema: Schema) -> Layout:
     return _layout_of(name, _ById(schema))
 
 
+class Loaded(NamedTuple):
+    """Objects as words.
+
+    Attributes
+    ----------
+    layout : Layout
+    words, valid : array
+        A word, or whether a property is no null, per row and object.
+    elements : array
+        What is in collections; see :mod:`realmframe.store.load_kernels`.
+    heaps : tuple
+        Holds the text.
+    """
+
+    layout: Layout
+    words: Any
+    valid: Any
+    elements: Any
+    heaps: tuple[Any, ...]
+
+
 class LoadedChunk(Chunk):
     """A chunk whose keys and columns are made when they are first read.
 
@@ -133,21 +204,23 @@ class LoadedChunk(Chunk):
 
     __slots__ = ("_made", "_raw")
 
-    def __init__(self, ids: Ids, layout: Layout, words: Any, valid: Any, heaps: tuple[Any, ...]) -> None:
+    def __init__(self, ids: Ids, raw: Loaded) -> None:
+        if not raw.layout.has_pieces:
+            raw = raw._replace(heaps=())
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "_made", None)
-        object.__setattr__(self, "_raw", (layout, words, valid, heaps if layout.has_pieces else ()))
-        if len(ids) > _LAZY_ROWS or sum(len(heap) for heap in self._raw[3]) > _LAZY_BYTES:
+        object.__setattr__(self, "_raw", raw)
+        if max(len(ids), raw.elements.shape[1]) > _LAZY_ROWS or sum(len(heap) for heap in raw.heaps) > _LAZY_BYTES:
             self._parts()
 
     _made: tuple[pa.Array, dict[str, Cells]] | None
-    _raw: Any
+    _raw: Loaded | None
 
     def _parts(self) -> tuple[pa.Array, dict[str, Cells]]:
         # Two threads may both make them; whoever finds the words gone finds what was made of them.
         raw, made = self._raw, self._made
         if made is None and raw is not None:
-            made = raw[0].arrays(raw[1], raw[2])
+            made = raw.layout.arrays(raw.words, raw.valid, raw.elements)
             object.__setattr__(self, "_made", made)
             object.__setattr__(self, "_raw", None)
         made = self._made if made is None else made
@@ -155,8 +228,8 @@ class LoadedChunk(Chunk):
         return made
 
     @property
-    def raw(self) -> Any:
-        """Layout, words, what is no null, and the heaps with the text; None once keys and columns were made."""
+    def raw(self) -> Loaded | None:
+        """The objects as words; None once keys and columns were made."""
         return self._raw
 
     @property
@@ -172,8 +245,11 @@ class LoadedChunk(Chunk):
     def joined(self, other: Chunk) -> Chunk:
         """Put another chunk after this one."""
         mine, its = self.raw, other.raw if isinstance(other, LoadedChunk) else None
-        if mine is None or its is None or mine[0] is not its[0]:
+        if mine is None or its is None or mine.layout is not its.layout:
             return Chunk.joined(self, other)
-        words, valid = (np.concatenate([mine[n], its[n]], axis=1) for n in (1, 2))
+        words = np.concatenate([mine.words, its.words], axis=1)
+        valid = np.concatenate([mine.valid, its.valid], axis=1)
+        elements = np.concatenate([mine.elements, its.elements], axis=1)
+        elements[k.E_ROW, mine.elements.shape[1] :] += len(self.ids)
         ids = np.concatenate([self.ids, other.ids])
-        return LoadedChunk(ids, mine[0], words, valid, mine[3] + its[3])
+        return LoadedChunk(ids, Loaded(mine.layout, words, valid, elements, mine.heaps + its.heaps))
