@@ -55,6 +55,10 @@ class Cells:
 
     def with_schema(self, schema: Schema) -> Cells:
         """Give the same cells under another schema."""
+        embeds = self._array is not None and t.embeds(self.prop, self.schema)
+        if embeds and t.arrow_type(self.prop, self.schema) != t.arrow_type(self.prop, schema):
+            # The fields of embedded objects are part of the array's type: what it holds is read by its own schema.
+            return Cells(self.prop, schema, values=self.values)
         return Cells(self.prop, schema, self._array, self._values)
 
     @property

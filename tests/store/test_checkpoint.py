@@ -11,7 +11,7 @@ import pytest
 from realmframe.changes import Changeset
 from realmframe.changes import instructions as ins
 from realmframe.errors import CorruptFileError
-from realmframe.model import PropertyType
+from realmframe.model import ClassKind, Collection, Marker, PropertyType
 from realmframe.store import RealmStore, Snapshot, apply, read_checkpoint, write_checkpoint
 
 
@@ -105,6 +105,29 @@ def test_a_copy_to_be_shipped_has_a_secret_of_its_own(tmp_path: Path) -> None:
     with RealmStore.open(other) as copied:
         assert copied.snapshot.table("A").index.secret.tobytes() != secret
         assert copied.snapshot.find("A", ["k", "x"]).tolist() == [0, -1]
+
+
+def test_embedded_objects_of_a_file_take_another_schema(tmp_path: Path) -> None:
+    """Embedded objects that were read from a file gain and lose properties as any others, also where there are none."""
+    made: list[ins.Instruction] = [
+        ins.AddTable("E", ClassKind.EMBEDDED),
+        ins.AddColumn("E", "x", PropertyType.INT),
+        ins.AddTable("A", pk_field="_id", pk_type=PropertyType.STRING),
+        ins.AddColumn("A", "one", PropertyType.OBJECT, True, link_target="E"),
+        ins.AddColumn("A", "many", PropertyType.OBJECT, collection=Collection.LIST, link_target="E"),
+        ins.CreateObject("A", "k"),
+        ins.Update("A", "k", "one", (), Marker.OBJECT_VALUE),
+        ins.Update("A", "k", "one", ("x",), 5),
+        ins.CreateObject("A", "l"),
+    ]
+    write_checkpoint(tmp_path, apply(Snapshot.empty(), Changeset.from_instructions(made)).snapshot, {})
+    found = read_checkpoint(tmp_path)
+    assert found is not None
+    change = [ins.AddColumn("E", "y", PropertyType.STRING), ins.EraseColumn("E", "x")]
+    new = apply(found.snapshot, Changeset.from_instructions(change)).snapshot
+    assert new.values("A", "one") == [{"y": ""}, None]
+    assert new.values("A", "many") == [[], []]
+    assert new.column("A", "one").to_pylist() == [{"y": ""}, None]
 
 
 def test_manifest_of_something_else(tmp_path: Path) -> None:
