@@ -10,7 +10,8 @@ mode            not allowed                   the client gets
 partition-based to read                       error 206 (PermissionDenied), its session ends
 partition-based to write                      error 230 (WriteNotAllowed) at its first write, with a client
                                               reset that does not recover: what it wrote is taken back
-Flexible Sync   to read a class               none of its objects, whatever it subscribes to
+Flexible Sync   to read a class               none of its objects, whatever it subscribes to; and it may not
+                                              write to them
 Flexible Sync   to write a class              error 231 (CompensatingWrite): the objects as they are here
 =============== ============================= =============================================================
 """
@@ -54,6 +55,11 @@ class Permissions:
     can_read_class: Rule | None = None
     can_write_class: Rule | None = None
 
+    @property
+    def guards_classes(self) -> bool:
+        """Whether there is a rule for classes."""
+        return self.can_read_class is not None or self.can_write_class is not None
+
     def may_read(self, user: str, partition: Any) -> bool:
         """Whether a user may read a partition."""
         return _ask(self.can_read, user, partition)
@@ -66,9 +72,17 @@ class Permissions:
         """Leave of a query set what a user may read."""
         return {name: text for name, text in texts.items() if _ask(self.can_read_class, user, name)}
 
-    def forbidden(self, user: str, classes: Iterable[str]) -> set[str]:
-        """Give those of some classes that a user may not write to."""
-        return {name for name in classes if not _ask(self.can_write_class, user, name)}
+    def forbidden(self, user: str, classes: Mapping[str, bool]) -> set[str]:
+        """Give those of some classes that a user may not write to.
+
+        The mapping says of each whether it has objects that only those may write who may read them: otherwise a key
+        that is guessed or taken by chance would do to change what its writer does not see.
+        """
+        return {
+            name
+            for name, is_read in classes.items()
+            if not _ask(self.can_write_class, user, name) or (is_read and not _ask(self.can_read_class, user, name))
+        }
 
 
 def _ask(rule: Rule | None, user: str, what: Any) -> bool:

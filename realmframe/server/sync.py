@@ -415,7 +415,7 @@ class RealmSync:
                 return expired(session.number)
             refused = None
             try:
-                if session.flexible and self.permissions.can_write_class is not None:
+                if session.flexible and self.permissions.guards_classes:
                     entry, refused = self._allowed(session, entry)
                 elif not session.may_write and _writes(session, entry):
                     return failure(
@@ -448,7 +448,9 @@ class RealmSync:
             return entry, None
         changeset = Changeset.decode(entry.changeset)
         classes = classes_of(changeset)
-        forbidden = self.permissions.forbidden(session.file.user, classes)
+        known = self.history.snapshot.schema
+        is_read = {n: n in known and known[n].kind is ClassKind.TOPLEVEL for n in classes}
+        forbidden = self.permissions.forbidden(session.file.user, is_read)
         if not forbidden:
             return entry, None
         rest, refused = split(changeset, [classes[name] for name in forbidden])

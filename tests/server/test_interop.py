@@ -6,6 +6,7 @@ import pytest
 
 from realmframe.changes.instructions import ArrayErase, ArrayInsert, CreateObject, EraseObject, Update
 from realmframe.model import Marker
+from realmframe.server import Permissions
 from realmframe.server.database import Database
 from realmframe.server.engine import Engine
 
@@ -86,6 +87,24 @@ def test_queries_one_after_the_other(tmp_path):
         pass
     world.check()
     assert "Item" not in b.items() or not b.items()["Item"]
+
+
+def test_what_may_not_be_read_may_not_be_written(tmp_path):
+    """A key of a class that its writer may not read changes nothing at the server, and stays with nobody."""
+    world = World(tmp_path, 0, 2)
+    a, b = world.clients
+    assert b.store.file is not None
+    world.node.sync.history.files[b.store.file.ident].user = "other"
+    world.node.sync.permissions = Permissions(can_read_class=lambda user, name: name != "Item" or user == "user")
+    _joined(world, "TRUEPREDICATE ", "TRUEPREDICATE ")
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "name", (), "secret"))
+    world.settle()
+    b.commit(CreateObject("Item", 1), Update("Item", 1, "name", (), "guessed"), CreateObject("Item", 2))
+    world.settle()
+    held = contents(world.node.sync.history.snapshot)["Item"]
+    assert {key: row["name"] for key, row in held.items()} == {1: "secret"}
+    assert not b.items().get("Item")
+    assert len(b.rejected) == 1
 
 
 def test_nothing_is_lost_when_much_comes_at_once(tmp_path):
