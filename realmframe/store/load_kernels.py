@@ -322,24 +322,17 @@ def load_rows(
 
 @kernel
 def _identity(elements: Any, n: int, collection: int, kept: int, secret: Any) -> Any:
-    """Give two words that are equal for elements that are one, and whether anything else can be the same."""
+    """Give two words that are equal for elements that are one."""
     one, two = elements[E_WORD, n], elements[E_WORD + 1, n]
     if collection == _DICTIONARY:
-        first, second = hash_piece(elements[E_KEY, n], elements[E_SIZE, n], secret)
-        return first, second, True
+        return hash_piece(elements[E_KEY, n], elements[E_SIZE, n], secret)
     if elements[E_VALID, n] == 0:
-        return np.uint64(0), np.uint64(0), True
+        return np.uint64(0), np.uint64(0)
     if kept == 3 or kept == 4:
-        first, second = hash_piece(one, two, secret)
-        return first, second, True
-    if kept == 6 or kept == 7:
-        magnitude = one & (0x7FFFFFFF if kept == 6 else _MAGNITUDE)
-        # Not-a-number equals nothing, and both zeros are one.
-        findable = magnitude <= (0x7F800000 if kept == 6 else 0x7FF0000000000000)
-        return np.uint64(0 if magnitude == 0 else one), np.uint64(0), findable
+        return hash_piece(one, two, secret)
     if kept == 1 or kept == 2:
-        return np.uint64(one), np.uint64(0), True
-    return np.uint64(one), np.uint64(two), True
+        return np.uint64(one), np.uint64(0)
+    return np.uint64(one), np.uint64(two)
 
 
 @kernel
@@ -358,9 +351,7 @@ def join_equal(elements: Any, layout: Any, slots: Any, secret: Any, kept: Any) -
         collection = layout[column, COLLECTION]
         if collection == _LIST:
             continue
-        first[n], second[n], findable = _identity(elements, n, collection, layout[column, KEPT], words_of_secret)
-        if not findable:
-            continue
+        first[n], second[n] = _identity(elements, n, collection, layout[column, KEPT], words_of_secret)
         at = place_of(first[n] ^ (np.uint64(row) * np.uint64(0x9E3779B97F4A7C15)), second[n], words_of_secret)
         slot = (at + np.uint64(column)) & mask
         while True:

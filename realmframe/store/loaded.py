@@ -21,6 +21,7 @@ from realmframe.store.table import Cells, Chunk
 _ONE_WORD: Final = frozenset(
     {PropertyType.INT, PropertyType.BOOL, PropertyType.DATE, PropertyType.FLOAT, PropertyType.DOUBLE}
 )
+_FRACTIONS: Final = (PropertyType.FLOAT, PropertyType.DOUBLE, PropertyType.DECIMAL128)
 _PIECES: Final = (PropertyType.STRING, PropertyType.DATA)
 _GLOBAL_KEY: Final = -1
 #: A chunk of no more rows, whose text is part of no more bytes, stays in words until somebody reads it.
@@ -110,8 +111,12 @@ class Layout:
 
 
 def is_plain_collection(prop: Property, schema: Schema) -> bool:
-    """Whether a property is a collection of which loading knows when two elements are one."""
-    if prop.type is PropertyType.MIXED or (prop.type is PropertyType.DECIMAL128 and prop.collection is Collection.SET):
+    """Whether a property is a collection that loading can fill.
+
+    Sets of numbers with a fraction are not: where one lies, and which is found, depends on not-a-number beside it, and
+    decimals are one by their amount.
+    """
+    if prop.type is PropertyType.MIXED or (prop.type in _FRACTIONS and prop.collection is Collection.SET):
         return False
     return prop.type is not PropertyType.OBJECT or t.is_plain_link(prop, schema)
 
