@@ -81,11 +81,13 @@ def as_meant(text: str, names: Sequence[str]) -> Iterator[str]:
 
     The real library leaves the blanks of names unescaped in SORT and DISTINCT, the fraction of whole numbers out,
     which its parser takes for integers then (and coordinates not at all, where they are negative), and the ``f`` of
-    floats.
+    floats; ``IN`` becomes ``==``, and a null among floats not-a-number.
     """
     for name in names:
         text = re.sub(rf"(?<![\w'\"]){re.escape(name)}(?![\w'\"])", name.replace(" ", "\\\\ "), text)
     yield text
+    yield re.sub(r" == (?=(?:(?:ANY|ALL|NONE) )?\{)", " IN ", text)
+    yield re.sub(r" == nan\b", " == NULL", text)
     yield _WHOLE.sub(lambda found: found[1] or found[2] + ".0", text)
     yield _FRACTION.sub(lambda found: found[1] or found[2] + "f", text)
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from realmframe.errors import QueryError
-from realmframe.model import Collection, Schema
+from realmframe.model import ClassKind, Collection, Schema
 from realmframe.query import tree as t
 from realmframe.query.printing import print_tree
+
+#: Bytes of the text of one subscription; App Services takes no longer ones.
+MAX_TEXT: Final = 256 * 1024
 
 
 def check_flexible(schema: Schema, cls: str, tree: t.Tree) -> None:
     """Check that a subscription can use a query.
+
+    What App Services' documentation lists is refused: SORT, DISTINCT and LIMIT, aggregates but ``@count`` of lists,
+    links and backlinks, and a list compared with a list; also arithmetic and subqueries.
 
     Raises
     ------
@@ -21,6 +28,11 @@ def check_flexible(schema: Schema, cls: str, tree: t.Tree) -> None:
     if schema[cls].embedded:
         raise QueryError(
             f"A subscription cannot be for the embedded class {cls!r}.", hint="Subscribe to the class that embeds it."
+        )
+    if schema[cls].kind is ClassKind.ASYMMETRIC:
+        raise QueryError(
+            f"A subscription cannot be for the asymmetric class {cls!r}.",
+            hint="Its objects are uploaded and then gone.",
         )
     if tree.orderings:
         word = {t.Sort: "SORT", t.Distinct: "DISTINCT", t.Limit: "LIMIT"}[type(tree.orderings[0])]
@@ -49,6 +61,32 @@ def _predicate(schema: Schema, cls: str, node: t.Predicate) -> None:
     else:
         _expression(schema, cls, node.left)
         _expression(schema, cls, node.right)
+        if _is_list(schema, cls, node.left) and _is_list(schema, cls, node.right):
+            raise _refused(f"{node.op} between two lists", node.position)
+
+
+def _is_list(schema: Schema, cls: str, node: t.Expression) -> bool:
+    """Whether an expression is a list of constants, or a property that is one (and not an element or its size)."""
+    if isinstance(node, t.Constant):
+        return type(node.value) is tuple
+    if isinstance(node, t.PropertyNode) and not node.post:
+        return _collection(schema, cls, node.path) in (Collection.LIST, Collection.SET)
+    return isinstance(node, t.ListConstant)
+
+
+def _collection(schema: Schema, cls: str, path: t.Path) -> Collection | None:
+    """Give the kind of collection at the end of a path; None if it ends at something else."""
+    table = cls
+    for number, element in enumerate(path.elements):
+        prop = schema[table].properties.get(element) if isinstance(element, str) else None
+        if prop is None:
+            return None
+        if number == len(path.elements) - 1:
+            return prop.collection
+        if prop.target is None or prop.collection is not Collection.SINGLE:
+            return None
+        table = prop.target
+    return None
 
 
 def _expression(schema: Schema, cls: str, node: t.Expression) -> None:
@@ -62,13 +100,16 @@ def _expression(schema: Schema, cls: str, node: t.Expression) -> None:
         raise _refused("obj()", node.position)
     if not isinstance(node, t.PropertyNode):
         return
-    if node.path.elements[0] == "@links":
+    if str(node.path.elements[0]).startswith("@links"):
         raise _refused("@links", node.path.position)
-    if node.post:
+    if node.post and _collection(schema, cls, node.path) not in (Collection.LIST, Collection.SET):
+        raise _refused(node.post, node.path.position)
+    if node.post == "@type":
         raise _refused(node.post, node.path.position)
     if node.quantifier in ("ALL", "NONE"):
         raise _refused(node.quantifier, node.path.position)
-    _path(schema, cls, node.path)
+    # The size of a list of links is known without the objects that they lead to.
+    _path(schema, cls, t.Path(node.path.elements[:-1], node.path.position) if node.post else node.path)
 
 
 def _path(schema: Schema, cls: str, path: t.Path) -> None:

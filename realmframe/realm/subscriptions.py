@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.blocking import block_on, wait_in_loop
-from realmframe.errors import UsageError
-from realmframe.query import parse, subscription_text
+from realmframe.errors import QueryError, UsageError
+from realmframe.query import MAX_TEXT, parse, subscription_text
 from realmframe.session.subscriptions import MutableSubscriptionSet as Changes
 from realmframe.session.subscriptions import State
 from realmframe.session.subscriptions import Subscription as Stored
@@ -281,4 +281,10 @@ def canonical_query(realm: Realm, class_name: str, query: str = EVERYTHING, *arg
             f"The realm has no class {class_name!r} to subscribe to.", hint=f"It has {', '.join(schema) or 'none'}."
         )
     # What goes on the wire is each text in parentheses: those are put around it when the set is sent.
-    return str(subscription_text([parsed])[1:-1])
+    text = str(subscription_text([parsed])[1:-1])
+    if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:
+        raise QueryError(
+            f"The query of a subscription to {class_name!r} is longer than {MAX_TEXT >> 10} kB.",
+            hint="Ask by fewer values, or for a property that says the same.",
+        )
+    return text

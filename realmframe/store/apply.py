@@ -28,6 +28,7 @@ from realmframe.model import (
     Decimal128,
     Key,
     ObjectSchema,
+    PayloadType,
     Property,
     PropertyType,
     Schema,
@@ -338,11 +339,19 @@ class _Run:
             name = cs.string(number)
             table = self.tables.get(name)
             if table is None:
-                raise ApplyError(f"There is no class {name} with objects of its own.")
+                self._only_erasures(name, cs, rows[tables == number])
+                continue
             work = _ClassRun(self.schema, table, cs, rows[tables == number], presence)
             new, inserted, modified, deleted = work.run()
             self.tables[name] = new
             self.note(name, inserted, modified, deleted)
+
+    def _only_erasures(self, name: str, cs: Changeset, rows: Ids) -> None:
+        """Let embedded objects be erased by a key, which none of them has; nothing else can be done to them."""
+        cls = self.schema.get(name)
+        harmless = (cs.op[rows] == _ERASE) & (cs.key_type[rows] == PayloadType.GLOBAL_KEY)
+        if cls is None or not cls.embedded or not harmless.all():
+            raise ApplyError(f"There is no class {name} with objects of its own.")
 
     def note(self, name: str, inserted: Ids, modified: dict[str, Ids], deleted: Ids) -> None:
         before = self.touched.get(name)

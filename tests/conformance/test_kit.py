@@ -216,6 +216,8 @@ def test_queries(tmp_path: Path) -> None:
         ("a < 70.5", "a < 70.5f"),
         ("full name == 1 SORT(full name ASC)", "full\\ name == 1 SORT(full\\ name ASC)"),
         ('a == "full name 3" and b[3] == T5:0 LIMIT(3)', 'a == "full name 3" and b[3] == T5:0 LIMIT(3)'),
+        ("a == NONE {} and b == 1", "a IN NONE {} and b == 1"),
+        ("a == nan or a == 1.5", "a == NULL or a == 1.5"),
         ("l geowithin geoBox([-1, 2.5], [3, 4])", "l geowithin geoBox([-1.0, 2.5], [3.0, 4.0])"),
         ("d == 2020-01-01@00:00:00 and o == oid(5f0000000000000000000007) and $0 == 1", None),
     ],

@@ -83,7 +83,14 @@ def test_subscription_text() -> None:
         ("next.n > 1", "link"),
         ("@links.T.next.n > 1", "@links"),
         ("@links.@count > 1", "@links"),
-        ("tags.@count > 1", "@size"),
+        ("place.@type == 'object'", "@type"),
+        ("s.@size > 1", "@size"),
+        ("next.homes.@count > 1", "link"),
+        ("@links.T.next.@count > 1", "@links"),
+        ("{'a', 'b'} IN tags", "two lists"),
+        ("ANY {'a', 'b'} != ANY tags", "two lists"),
+        ("tags IN {'a'}", "two lists"),
+        ("$0 IN tags", "two lists"),
         ("homes.zip == 1", "collection"),
         ("n + 1 > 2", "arithmetic"),
         ("SUBQUERY(homes, $x, $x.zip > 1).@count > 0", "SUBQUERY"),
@@ -92,11 +99,30 @@ def test_subscription_text() -> None:
 def test_not_flexible(text: str, word: str) -> None:
     """What a server does not take is refused by the operator's name."""
     with pytest.raises(QueryError, match=word):
-        parse(text).bind(SCHEMA, "T").check_flexible()
+        parse(text, ["a", "b"]).bind(SCHEMA, "T").check_flexible()
+
+
+@pytest.mark.parametrize("kind", ["embedded", "asymmetric"])
+def test_classes_without_subscriptions(kind: str) -> None:
+    """Embedded and asymmetric classes have no objects of their own to subscribe to."""
+    key = {} if kind == "embedded" else {"primaryKey": "_id"}
+    schema = Schema([{"name": "A", kind: True, "properties": {"_id": "int"}, **key}])
+    with pytest.raises(QueryError, match=kind):
+        parse("TRUEPREDICATE").bind(schema, "A").check_flexible()
 
 
 @pytest.mark.parametrize(
-    "text", ["n > 1 and s BEGINSWITH 'a'", "place.zip IN {1, 2}", "ANY tags == 'x'", "'x' IN tags", "!(t == true)"]
+    "text",
+    [
+        "n > 1 and s BEGINSWITH 'a'",
+        "place.zip IN {1, 2}",
+        "ANY tags == 'x'",
+        "'x' IN tags",
+        "!(t == true)",
+        "tags.@count > 1",
+        "homes.@size == 0",
+        "tags[0] IN {'a'}",
+    ],
 )
 def test_flexible(text: str) -> None:
     """Comparisons, strings, logic, embedded fields and lists of values are taken."""

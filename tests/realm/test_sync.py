@@ -103,6 +103,15 @@ def test_refused_subscriptions(realm: rf.Realm, server: Any) -> None:
     assert realm.sync_session.state == "active"
 
 
+def test_what_no_server_takes_is_refused_here(realm: rf.Realm) -> None:
+    """A subscription that App Services could not serve is refused where it is written, and the set stays as it was."""
+    version, long = realm.subscriptions.version, f"name == '{'x' * 300_000}'"
+    for query, word in (("TRUEPREDICATE LIMIT(3)", "LIMIT"), (long, "longer than 256 kB")):
+        with pytest.raises(rf.QueryError, match=word), realm.subscriptions.update(timeout=10.0) as subs:
+            subs.add("Dog", query)
+    assert realm.subscriptions.version == version
+
+
 def test_waits_are_cancelled_on_request(login: Login, server: Any) -> None:
     """cancel_waits_on_non_fatal_errors ends a wait with the error once the app's time-out has passed, not before."""
     user = login("b", timeout=0.3)

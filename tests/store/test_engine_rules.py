@@ -11,7 +11,7 @@ from realmframe.changes import Changeset
 from realmframe.changes import instructions as i
 from realmframe.conformance.vectors import value_to_json
 from realmframe.errors import ApplyError
-from realmframe.model import ClassKind, Collection, Decimal128, Link, Marker, PropertyType
+from realmframe.model import ClassKind, Collection, Decimal128, GlobalKey, Link, Marker, PropertyType
 from realmframe.store import Snapshot, apply, objects_changeset
 
 T, C = PropertyType, Collection
@@ -190,12 +190,16 @@ def test_links_are_null_where_they_can_be(collection: Collection, optional: bool
         assert made.snapshot.schema["A"].properties["p"].optional is optional
 
 
-#: Schema instructions and whether the engine takes them.
+#: Instructions on classes and whether the engine takes them.
 SCHEMAS: list[tuple[list[i.Instruction], bool]] = [
     ([i.AddColumn("A", "q", T.OBJECT, False, C.SET, "E")], False),
     ([i.AddColumn("A", "q", T.OBJECT, True, C.DICTIONARY, "E", T.STRING)], True),
     ([i.AddColumn("A", "p", T.INT, True, C.DICTIONARY, None, T.INT)], True),
     ([i.AddColumn("A", "q", T.INT, True, C.DICTIONARY, None, T.INT)], False),
+    ([i.EraseObject("E", GlobalKey(1, 1))], True),
+    ([i.EraseObject("E", 1)], False),
+    ([i.CreateObject("E", GlobalKey(1, 1))], False),
+    ([i.EraseObject("F", GlobalKey(1, 1))], False),
     ([i.AddTable("A")], True),
     ([i.AddTable("E")], True),
     ([i.AddTable("A", ClassKind.EMBEDDED)], False),
@@ -205,7 +209,7 @@ SCHEMAS: list[tuple[list[i.Instruction], bool]] = [
 
 @pytest.mark.parametrize(("instructions", "taken"), SCHEMAS)
 def test_schemas(instructions: list[i.Instruction], taken: bool) -> None:
-    """Additions to a schema are taken or refused as the engine does."""
+    """Additions to a schema, and what is done to embedded objects, are taken or refused as by the engine."""
     changeset = Changeset.from_instructions([*_begin(T.INT, C.DICTIONARY), *instructions])
     if taken:
         apply(Snapshot.empty(), changeset)
