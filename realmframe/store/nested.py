@@ -359,9 +359,13 @@ def _searched(items: list[Any], value: Any) -> tuple[int, bool]:
     """Search a set of floating-point numbers as the real engine does: where a value belongs, and whether it is there.
 
     The engine keeps the set in order, null first, and halves it. Not-a-number is below nothing and equals nothing: it
-    goes before all numbers every time that it comes, and from then on hides some of them from the search.
+    goes before all numbers every time that it comes, and from then on hides some of them from the search. Until then
+    the order makes no difference, and they are kept as they came.
     """
     if not any(item != item for item in items):
+        if value == value:
+            place = next((n for n, item in enumerate(items) if item == value), len(items))
+            return place, place < len(items)
         items.sort(key=_order)
     low, count = 0, len(items)
     while count:
