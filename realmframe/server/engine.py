@@ -455,6 +455,10 @@ class Engine:
         file = realm.history.files[message.file_ident]
         for other, session in [s for s in connection.sessions.values() if s[1].file is file]:
             other.remove(session)
+        for session in [s for s in realm.sessions if s.file is file]:
+            # What comes late on an older connection is sent again on this one: only so it is answered here.
+            text = "The client file is used by a newer connection."
+            self.end_session(realm, session, failure(session.number, 200, text, Action.TRANSIENT, try_again=True))
         session = Session(number, connection, file, flexible=connection.flexible, may_write=may_write)
         connection.sessions[number] = (realm, session)
         realm.identify(session, message)

@@ -341,7 +341,7 @@ class History:
         upload: UploadEntry,
         *,
         may_change_schema: bool = True,
-        written: Changeset | None = None,
+        written: UploadEntry | None = None,
     ) -> Integrated | None:
         """Merge one changeset of a client; None if it is integrated already.
 
@@ -350,8 +350,8 @@ class History:
         file : ClientFile
         upload : UploadEntry
         may_change_schema : bool
-        written : Changeset, optional
-            What the client wrote, if that is not what it is taken to have uploaded.
+        written : UploadEntry, optional
+            What the client uploaded, if that is not what it is taken to have.
 
         Raises
         ------
@@ -384,13 +384,13 @@ class History:
         if not changed:
             entry.__dict__["changeset"] = original
         if changed or written is not None:
-            original = original if written is None else written
+            original = original if written is None else Changeset.decode(written.changeset)
             entry.withdrawn = wd.withdrawn(original, changeset).encode()
         file.reciprocals |= reciprocals
         for version, reciprocal in reciprocals.items():
             self._reciprocal_rows[file.ident, version] = reciprocal.encode()
         self._append(entry, applied)
-        self.advance(file, upload.client_version, upload.server_version)
+        self.advance(file, upload.client_version, (written or upload).server_version)
         return Integrated(entry, applied, changed, original)
 
     def _apply(self, changeset: Changeset) -> Applied:

@@ -508,8 +508,8 @@ class RealmSync:
             ):
                 raise
         fitted = repair(history.snapshot, written)
-        entry = replace(entry, server_version=history.version, changeset=fitted.encode())
-        found = history.integrate(session.file, entry, may_change_schema=development, written=written)
+        taken = replace(entry, server_version=history.version, changeset=fitted.encode())
+        found = history.integrate(session.file, taken, may_change_schema=development, written=entry)
         if found is not None:
             self._send_states(session, found)
         return found

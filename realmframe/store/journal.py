@@ -172,10 +172,11 @@ class Segment:
         )
 
     def cut(self) -> None:
-        """Cut off what follows the last whole record."""
+        """Cut off what follows the last whole record, on disk too: zeros there begin where a record does, or a page."""
         if self.size > self.offset:
             with explained(self.path):
                 os.ftruncate(self._descriptor, self.offset)
+                self._fs.sync(self._descriptor)
 
     def append(self, record: Record, *, durable: bool = True) -> None:
         """Append a record; on disk on return, unless ``durable`` is false.

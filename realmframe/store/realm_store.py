@@ -78,7 +78,6 @@ class RealmStore:
         self._checkpoint_lock = locks.lock_file(path, locks.CHECKPOINT)
         self._checkpoint_mutex = threading.Lock()
         self._depth = 0
-        self._staged: dict[int, list[Entry]] = {}
         self._news: collections.deque[Commit] = collections.deque()
         self._telling = False
         self._state = State(Snapshot.empty())
@@ -470,19 +469,6 @@ class RealmStore:
                 record = st.integrate_record(self._state, entries, progress, after, lost)
             # An acknowledgement alone may be lost in a crash: the server sends it again.
             return self._append(record, durable=bool(entries) or subscriptions is not None)
-
-    def stage_bootstrap(self, query_version: int, entries: Sequence[Entry]) -> None:
-        """Keep a part of a bootstrap in memory until all of it is here; a new query version drops what is older."""
-        with self._lock:
-            for old in [v for v in self._staged if v < query_version]:
-                del self._staged[old]
-            self._staged.setdefault(query_version, []).extend(entries)
-
-    def integrate_bootstrap(self, query_version: int, progress: Progress) -> Snapshot:
-        """Commit everything staged for a query version; see :meth:`integrate`."""
-        with self._lock:
-            entries = self._staged.pop(query_version, [])
-        return self.integrate(entries, progress)
 
     def reset(self, make: Callable[[State], Reset]) -> Snapshot:
         """Put a fresh copy's state, number and progress in the place of the realm's own, in one commit.

@@ -86,3 +86,18 @@ def test_objects_of_uploads_that_came_to_nothing(tmp_path):
     realm.history.trim(realm.history.version)
     with realm.database.transaction() as sql:
         assert not histories.wd.load(sql, realm.history.realm, 0, 1 << 40)
+
+
+def test_uploads_that_are_fitted(tmp_path):
+    """What a client has integrated is what it says, not the version that its upload was fitted to."""
+    realm = Realm(tmp_path)
+    for instruction in (SCHEMA, CreateObject("C", 1), CreateObject("C", 2)):
+        realm.upload(instruction)
+    data = Changeset.from_instructions([CreateObject("C", 3)]).encode()
+    other = realm.history.new_file("bob")
+    entry = UploadEntry(1, realm.history.version, 1000, 0, data)
+    said = UploadEntry(1, 2, 1000, 0, Changeset.from_instructions([CreateObject("C", 4)]).encode())
+    found = realm.history.integrate(other, entry, written=said)
+    assert found is not None
+    assert (other.client_version, other.server_version) == (1, 2)
+    assert [one.pk for one in found.original.instructions()] == [4]

@@ -20,7 +20,13 @@ def main() -> int:
     first, _, last = wanted.seeds.partition(":")
     seeds = range(int(first), int(last) if last else int(first) + 1)
     failed, begun = [], time.process_time()
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
+        if number and number % 50 == 0:
+            print(
+                f"{number} seeds, {len(failed)} failed, {time.process_time() - begun:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         world = World(seed)
         try:
             world.run()

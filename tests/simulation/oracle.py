@@ -36,6 +36,8 @@ def check(world: World) -> None:
             _check_replica(world, replica, name, state)
         if world.settings.reset_mode is None:
             _check_ledger(state, replicas)
+        else:
+            _check_notes(state, replicas)
 
 
 def _server_state(world: World, name: str) -> Snapshot:
@@ -102,3 +104,16 @@ def _check_ledger(state: Snapshot, replicas: list[Replica]) -> None:
     assert ledger["count"] == sum(expected.values()), f"the sum is {ledger['count']}, not {sum(expected.values())}"
     notes = {key: row["amount"] for key, row in have["Note"].items()}
     assert notes == expected, f"notes: {notes}"
+
+
+def _check_notes(state: Snapshot, replicas: list[Replica]) -> None:
+    """After client resets every line is still there as an object, or in the quarantine of the realm that lost it.
+
+    A list may lose what others wrote while it was recovered, and a sum may count twice what was uploaded and not
+    acknowledged: such are the rules of recovery.
+    """
+    have = contents(state)["Note"]
+    for replica in replicas:
+        kept = {str(entry.get("primary_key")) for entry in replica.store.quarantine}
+        lost = [line.text for line in replica.lines if line.text not in have and line.text not in kept]
+        assert not lost, f"{replica.name}: lost by a client reset: {lost}, kept: {sorted(kept)}"

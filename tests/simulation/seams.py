@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 
 
 class _Failures(logging.Handler):
-    """Errors that the product logs and lives on with are failures here."""
+    """What the product logs and lives on with is a failure here: errors, and ends that do not understand each other."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note one."""
-        self._world.failures.append(f"logged by {record.name}: {self.format(record)}")
+        if record.levelno >= logging.ERROR or "broke the protocol" in record.getMessage():
+            self._world.failures.append(f"logged by {record.name}: {self.format(record)}")
 
 
 @contextlib.contextmanager
@@ -67,6 +68,9 @@ def simulated(world: World) -> Iterator[None]:
         for place, name, value in places:
             stack.enter_context(mock.patch.object(place, name, value))
         logger.addHandler(handler)
+        level = logger.level
+        logger.setLevel(logging.INFO)
+        stack.callback(logger.setLevel, level)
         stack.callback(logger.removeHandler, handler)
         stack.enter_context(mock.patch.object(logger, "propagate", False))
         yield

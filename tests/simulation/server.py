@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from realmframe.server.database import Database
+from realmframe.server.database import Database, orders
 from realmframe.server.engine import Connection, Engine
 from realmframe.wire import Dialect
 from tests.simulation.disk import Disk, SimulatedKill
@@ -86,6 +86,11 @@ class Server(Process):
             self.engine._finish()
 
         self.run(look)
+
+    def order(self, what: str, arguments: dict[str, Any]) -> None:
+        """Write down what an administrator wants."""
+        with self.database.transaction() as sql:
+            sql.execute(orders.insert().values(app="app", what=what, arguments=arguments))
 
     # ---- the connections
 

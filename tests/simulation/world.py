@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from realmframe.changes.instructions import CreateObject
+from realmframe.client.reset import RECOVER, RECOVER_OR_DISCARD
 from tests.simulation import oracle
 from tests.simulation.clients import Device, Replica
 from tests.simulation.disk import SimulatedKill
@@ -79,7 +80,8 @@ class World:
     def __init__(self, seed: int | str, **changes: Any) -> None:
         self.seed = seed
         self.rng = random.Random(f"{seed} world")
-        self.settings = replace(Settings.drawn(self.rng), **changes)
+        mode = random.Random(f"{seed} reset").choice([None, None, None, None, RECOVER, RECOVER_OR_DISCARD])
+        self.settings = replace(Settings.drawn(self.rng), **{"reset_mode": mode, **changes})
         self.loop = Loop(random.Random(f"{seed} threads"))
         self.loop.set_exception_handler(self._on_exception)
         self.trace: list[str] = []
@@ -87,8 +89,10 @@ class World:
         self.dead: list[tuple[Any, Any]] = []
         self.session_numbers = itertools.count(1)
         self.network = Network(self)
+        #: Whether nothing fails for now.
         self.is_calm = False
-        self.watch: Callable[[], None] | None = None
+        #: Whether an administrator has done something since all came together last.
+        self.was_ordered = False
 
     # ---- what happened
 
@@ -148,7 +152,7 @@ class World:
                 self._look()
             await self.settle(self.devices)
             oracle.check(self)
-            self.is_calm = False
+            self.is_calm = self.was_ordered = False
 
     def begin(self) -> None:
         """Make the server and the devices."""
@@ -191,7 +195,8 @@ class World:
     # ---- what happens
 
     def _act(self) -> None:
-        names, weights = zip(*self.settings.weights, strict=True)
+        resets = () if self.settings.reset_mode is None else (("trim", 3.0), ("reset", 2.0))
+        names, weights = zip(*self.settings.weights, *resets, strict=True)
         (what,) = self.rng.choices(names, weights)
         device = self.rng.choice(self.devices)
         replica = self.rng.choice(device.replicas)
@@ -259,6 +264,22 @@ class World:
     def _checkpoint(self, device: Device, replica: Replica) -> None:
         device.run(replica.store.checkpoint)
 
+    def _trim(self, _device: Device, _replica: Replica) -> None:
+        self._order("trim", keep=self.rng.choice([0, 3, 10]))
+
+    def _reset(self, device: Device, _replica: Replica) -> None:
+        recovery = self.settings.reset_mode == RECOVER or self.rng.random() < 0.5
+        self._order("reset-client", user=device.user, recovery=recovery)
+
+    def _order(self, what: str, **arguments: Any) -> None:
+        """Have an administrator want something; once until all have come together, since resets in a row are errors."""
+        if self.server.is_dead or self.was_ordered:
+            return
+        self.was_ordered = True
+        self.note("admin", f"{what} {arguments}")
+        self.server.run(self.server.order, what, arguments)
+        self.loop.call_later(0.3, lambda: None if self.server.is_dead else self.server.idle())
+
     _ACTIONS: ClassVar[dict[str, Callable[[World, Device, Replica], None]]] = {
         "write": _write,
         "line": _line,
@@ -270,6 +291,8 @@ class World:
         "offline": _offline,
         "reopen": _reopen,
         "pause": _pause,
+        "trim": _trim,
+        "reset": _reset,
     }
 
     # ---- coming together

@@ -86,6 +86,25 @@ def test_pages_that_were_never_written_are_a_torn_tail(tmp_path: Path) -> None:
         assert _read(tmp_path) == records[: sum(e <= at for e in ends[1:])]
 
 
+def test_what_is_cut_off_is_gone_from_the_disk(tmp_path: Path) -> None:
+    """The disk holds whole records only before anything is appended behind them: else zeros could begin in one."""
+    sizes: list[int] = []
+
+    class Listening(FileSystem):
+        def sync(self, descriptor: int) -> None:
+            sizes.append(os.fstat(descriptor).st_size)
+            super().sync(descriptor)
+
+    ends = _written(tmp_path)
+    path = tmp_path / "journal-00000001.log"
+    path.write_bytes(path.read_bytes()[: ends[1] + 10])
+    segment = Segment(tmp_path, 1, Listening())
+    assert list(segment.read()) == RECORDS[:1]
+    segment.cut()
+    segment.close()
+    assert sizes == [ends[1]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, where: int, flip: int) -> None:

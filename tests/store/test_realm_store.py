@@ -140,19 +140,6 @@ def test_bad_downloads_leave_nothing(tmp_path: Path, data: bytes, error: type[Ex
         assert content(store.snapshot) == {1: 2}
 
 
-def test_bootstrap_is_one_commit(tmp_path: Path) -> None:
-    """Staged parts of a bootstrap become visible together, and those of an older query version are dropped."""
-    with made(tmp_path / "a.realm") as store:
-        store.stage_bootstrap(1, [entry(put(99, 0), 1, 1)])
-        store.stage_bootstrap(2, [entry(put(1, 1), 4, 1)])
-        store.stage_bootstrap(2, [entry(put(2, 2), 4, 1)])
-        version = store.snapshot.version
-        store.integrate_bootstrap(2, Progress(4, 1, 4))
-        assert content(store.snapshot) == {1: 1, 2: 2}
-        assert store.snapshot.version == version + 1
-        assert store.integrate_bootstrap(1, Progress(4, 1, 4)).version == version + 1
-
-
 def test_owner(tmp_path: Path) -> None:
     """A realm is opened by its owner only; one that was made without sync is not taken over."""
     made(tmp_path / "a.realm").close()
