@@ -16,7 +16,7 @@ import numpy as np
 from realmframe.changes import kernels as k
 from realmframe.changes.columns import COLUMNS, Array, Changeset
 from realmframe.changes.decode import BLOCKS, decode_columns, number_strings
-from realmframe.changes.encode import encode_columns
+from realmframe.changes.encode import encode_columns, room_for
 from realmframe.errors import BadChangesetError
 
 _WORDS: Final = {
@@ -155,9 +155,7 @@ def encode(changeset: Changeset) -> bytes:
     """Write a changeset, its strings first; one without instructions is no bytes at all."""
     if len(changeset) == 0:
         return b""
-    inline = (changeset.value_type == 3) | (changeset.value_type == 4)  # schema rows have a length of 0
-    room = 100 * len(changeset) + int(changeset.value_lo[inline].sum())
-    room += 12 * int(changeset.path_len.sum()) + 16 * len(changeset.string_len) + int(changeset.string_len.sum())
+    room = room_for(changeset.value_type, changeset.value_lo, changeset.path_len, changeset.string_len)
     out = np.empty(room, np.uint8)
     size = encode_columns(
         out,

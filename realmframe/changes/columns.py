@@ -73,6 +73,10 @@ COLUMNS: Final[dict[str, str]] = {
 }
 
 
+#: A heap of no more bytes is copied to read all strings at once.
+_SMALL_HEAP: Final = 4096
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Changeset:
     """A changeset as columns; immutable by convention, never written after it was made."""
@@ -108,6 +112,9 @@ class Changeset:
     @property
     def strings(self) -> list[str]:
         """The string table."""
+        if not self._strings and len(self.heap) <= _SMALL_HEAP:
+            heap, places = self.heap.tobytes(), zip(self.string_start.tolist(), self.string_len.tolist(), strict=True)
+            self._strings.extend(heap[at : at + size].decode("utf-8", "surrogateescape") for at, size in places)
         return [self.string(i) for i in range(len(self.string_start))]
 
     def string(self, index: int) -> str:

@@ -103,6 +103,19 @@ def _put_payload(out: Any, pos: int, kind: int, high: int, low: int, link_table:
 
 
 @kernel
+def room_for(value_type: Any, value_lo: Any, path_len: Any, string_len: Any) -> int:
+    """Give bytes that are enough for a changeset."""
+    room = 100 * len(value_type) + 16 * len(string_len)
+    for i in range(len(value_type)):
+        room += 12 * path_len[i]
+        if value_type[i] == 3 or value_type[i] == 4:  # schema rows have a length of 0
+            room += value_lo[i]
+    for i in range(len(string_len)):
+        room += string_len[i]
+    return room
+
+
+@kernel
 def encode_columns(
     out: Any,
     op: Any,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +83,11 @@ class Segment:
         Where the next segment will be.
     offset : int
         Where the next record to read, or to append, begins.
+    may_be_removed : bool
+        Whether the file may have had no name any more when :attr:`size` was asked for last.
     """
+
+    may_be_removed = False
 
     def __init__(
         self, folder: Path, number: int, fs: FileSystem, *, read_only: bool = False, create: bool = False
@@ -121,7 +126,10 @@ class Segment:
     @property
     def size(self) -> int:
         """Size of the file now."""
-        return os.fstat(self._descriptor).st_size
+        found = os.fstat(self._descriptor)
+        # Where a file that is open cannot be removed, or links are not counted, nobody can tell.
+        self.may_be_removed = found.st_nlink == 0 or sys.platform == "win32"
+        return found.st_size
 
     def close(self) -> None:
         """Close the file."""

@@ -167,10 +167,12 @@ class _Loader:
     def _collected(self) -> Any:
         """Give the elements of collections, by object, equal ones made into one; None if that cannot be done."""
         elements = self._elements[:, : int(self._state[k.ELEMENTS])]
+        if not elements.shape[1]:
+            return elements
         rows = elements[k.E_ROW]
         if (rows[1:] < rows[:-1]).any():
             elements = elements[:, np.argsort(rows, kind="stable")]
-        if elements.shape[1] and self.layout.has_unique:
+        if self.layout.has_unique:
             kept = np.ones(elements.shape[1], np.bool_)
             slots = np.full(1 << (2 * len(kept)).bit_length(), -1, np.int64)
             if not k.join_equal(elements, self.layout.forms, slots, self.table.index.secret, kept):
@@ -194,9 +196,11 @@ class _Loader:
                 part = ids[first : first + size]
                 if 2 * size <= self._room:
                     words, valid = words[:, :size].copy(), valid[:, :size].copy()
-                here = np.searchsorted(elements[k.E_ROW], (first, first + size))
-                mine = elements[:, here[0] : here[1]].copy()
-                mine[k.E_ROW] -= first
+                mine = elements
+                if elements.shape[1]:
+                    here = np.searchsorted(elements[k.E_ROW], (first, first + size))
+                    mine = elements[:, here[0] : here[1]].copy()
+                    mine[k.E_ROW] -= first
                 chunk = LoadedChunk(part, Loaded(self.layout, words[:, :size], valid[:, :size], mine, heaps))
                 chunks = append_chunk(chunks, chunk)
         self._slabs.clear()

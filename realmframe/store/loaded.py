@@ -254,7 +254,9 @@ class LoadedChunk(Chunk):
             return Chunk.joined(self, other)
         words = np.concatenate([mine.words, its.words], axis=1)
         valid = np.concatenate([mine.valid, its.valid], axis=1)
-        elements = np.concatenate([mine.elements, its.elements], axis=1)
-        elements[k.E_ROW, mine.elements.shape[1] :] += len(self.ids)
+        elements = mine.elements
+        if its.elements.shape[1]:
+            elements = np.concatenate([mine.elements, its.elements], axis=1)
+            elements[k.E_ROW, mine.elements.shape[1] :] += len(self.ids)
         ids = np.concatenate([self.ids, other.ids])
         return LoadedChunk(ids, Loaded(mine.layout, words, valid, elements, mine.heaps + its.heaps))

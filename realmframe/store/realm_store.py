@@ -555,10 +555,10 @@ class RealmStore:
             try:
                 if catch_up:
                     before = self._state.snapshot
-                    self._catch_up()
+                    unfinished = self._catch_up()
                     if self._state.snapshot is not before:
                         self._news.append(Commit(self._state.snapshot, None))
-                    if self._segment is not None:
+                    if unfinished and self._segment is not None:
                         self._segment.cut()
                 yield
             finally:
@@ -577,30 +577,34 @@ class RealmStore:
             return None
         return found.st_mtime_ns, found.st_ino, found.st_size
 
-    def _catch_up(self) -> None:
-        """Read what other processes wrote."""
+    def _catch_up(self) -> bool:
+        """Read what other processes wrote; tell whether anything may follow the last whole record of the journal."""
         segment = self._segment
         if segment is None:
             self._reload()
-            return
-        self._replay_new(segment)
+            return True
+        unfinished = self._replay_new(segment)
         while os.path.exists(segment.next_path):
             # Nothing is appended to a segment once there is a next one: now it is read to its end.
             self._replay_new(segment)
             self._use_segment(segment.number + 1)
             segment = self._segment
             assert segment is not None
-            self._replay_new(segment)
-        found = self._manifest_now()
-        if found != self._manifest_id:
+            unfinished = self._replay_new(segment)
+        # Two checkpoints later the next segment is gone, too; but they removed this one first.
+        if segment.may_be_removed:
             manifest = read_manifest(self.path)
             if manifest is not None and int(manifest["extra"]["segment"]) > segment.number:
                 self._reload()
-            self._manifest_id = found
+                return True
+        return unfinished
 
-    def _replay_new(self, segment: Segment) -> None:
-        if segment.size > segment.offset:
+    def _replay_new(self, segment: Segment) -> bool:
+        """Read whole records; tell whether anything follows them."""
+        size = segment.size
+        if size > segment.offset:
             self._replay()
+        return size > segment.offset
 
     # ------------------------------------------------------------------ who syncs
 
