@@ -15,6 +15,7 @@ from realmframe.changes import Changeset
 from realmframe.merge.arrays import ARRAY_NESTED, ARRAY_RULES
 from realmframe.merge.index import Minor
 from realmframe.merge.join import common_rows
+from realmframe.merge.lists import meet_on_lists
 from realmframe.merge.rules import NESTED, RULES, Rule
 from realmframe.merge.splice import spliced
 from realmframe.merge.work import Node, make_nodes
@@ -83,6 +84,7 @@ def _side(side: Sequence[Timed], rows: Sequence[Any]) -> list[list[Node]]:
 
 def _meet(majors: Sequence[Node], minors: Sequence[Node]) -> None:
     """Let every instruction of one side meet those of the other."""
+    majors, minors = meet_on_lists(majors, minors)
     minor = Minor(minors, majors)
     for major in majors:
         _meet_one(major, minor, minor.candidates(major))

@@ -7,13 +7,9 @@ element, nothing more is recovered one by one; at the end the whole list is copi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-
-@dataclass(slots=True)
-class _Known:
-    local: int
-    remote: int
+import numpy as np
 
 
 class ListTracker:
@@ -27,70 +23,76 @@ class ListTracker:
         Whether that was done; a copy shows the last state, so once is enough.
     """
 
-    __slots__ = ("_known", "is_copied", "wants_copy")
+    __slots__ = ("_count", "_places", "is_copied", "wants_copy")
 
     def __init__(self) -> None:
-        self._known: list[_Known] = []
+        self._places = np.empty((2, 16), np.int64)
+        self._count = 0
         self.wants_copy = self.is_copied = False
 
-    def _find(self, local: int) -> _Known | None:
-        return next((k for k in self._known if k.local == local), None)
+    def _known(self) -> tuple[Any, Any]:
+        """Give where each known element is here, and on the other side."""
+        return self._places[0, : self._count], self._places[1, : self._count]
+
+    def _find(self, local: int) -> int:
+        """Give the number of a known element, -1 for any other."""
+        found = np.flatnonzero(self._known()[0] == local)
+        return int(found[0]) if len(found) else -1
+
+    def _shift(self, where: Any, step: int) -> None:
+        self._places[:, : self._count] += np.where(where, step, 0)
 
     def give_up(self) -> None:
         """Have the whole list copied."""
         self.wants_copy = True
-        self._known.clear()
+        self._count = 0
 
     def insert(self, local: int, size: int) -> int | None:
         """Give the place at which to insert into a list of a size; None if it will be copied."""
         if self.wants_copy:
             return None
         remote = min(local, size)
-        for known in self._known:
-            if known.local >= local:
-                known.local += 1
-                known.remote += 1
-        self._known.append(_Known(local, remote))
+        self._shift(self._known()[0] >= local, 1)
+        if self._count == self._places.shape[1]:
+            self._places = np.concatenate([self._places, np.empty_like(self._places)], axis=1)
+        self._places[:, self._count] = local, remote
+        self._count += 1
         return remote
 
     def update(self, local: int) -> int | None:
         """Give the place of an element; None if it is not known: then the list will be copied."""
-        known = None if self.wants_copy else self._find(local)
-        if known is None:
+        number = -1 if self.wants_copy else self._find(local)
+        if number < 0:
             self.give_up()
             return None
-        return known.remote
+        return int(self._places[1, number])
 
     def erase(self, local: int) -> int | None:
         """Forget an element and give its place; None if it is not known."""
-        known = None if self.wants_copy else self._find(local)
-        if known is None:
-            self.give_up()
+        remote = self.update(local)
+        if remote is None:
             return None
-        self._known.remove(known)
-        for other in self._known:
-            if other.local > local:
-                other.local -= 1
-                other.remote -= 1
-        return known.remote
+        number = self._find(local)
+        self._count -= 1
+        self._places[:, number] = self._places[:, self._count]
+        self._shift(self._known()[0] > local, -1)
+        return remote
 
     def move(self, start: int, end: int) -> tuple[int, int] | None:
         """Give both places of a move; None if one of them is not known."""
-        first = None if self.wants_copy else self._find(start)
-        second = None if self.wants_copy else self._find(end)
-        if first is None or second is None or first is second:
+        first = -1 if self.wants_copy else self._find(start)
+        second = -1 if self.wants_copy else self._find(end)
+        if first < 0 or second < 0 or first == second:
             self.give_up()
             return None
-        places = first.remote, second.remote
-        step = -1 if start < end else 1
-        for known in self._known:
-            if known is not first and min(start, end) <= known.local <= max(start, end):
-                known.local += step
-                known.remote += step
-        first.local, first.remote = end, places[1]
+        places = int(self._places[1, first]), int(self._places[1, second])
+        here = self._known()[0]
+        between = (here >= min(start, end)) & (here <= max(start, end))
+        self._shift(between, -1 if start < end else 1)
+        self._places[:, first] = end, places[1]
         return places
 
     def clear(self) -> None:
         """Begin anew with an empty list: all that comes is known."""
         self.wants_copy = False
-        self._known.clear()
+        self._count = 0

@@ -41,9 +41,10 @@ def plain(left: Changeset, right: Changeset) -> int:
     return sum(len(groups.get((one.table, one.pk), ())) for one in left.instructions())  # type: ignore[union-attr]
 
 
-def inserts(rows: int) -> Changeset:
-    """Give insertions into one list."""
-    return Changeset.from_instructions([ArrayInsert("T", 1, "l", (k,), k, k) for k in range(rows)])
+def inserts(rows: int, base: int = 0) -> Changeset:
+    """Give insertions all over one list, which has some elements already."""
+    made = [ArrayInsert("T", 1, "l", (k * 7919 % (base + k + 1),), k, base + k) for k in range(rows)]
+    return Changeset.from_instructions(made)
 
 
 def members(first: int, rows: int) -> Changeset:
@@ -59,6 +60,8 @@ CASES = {
     "100,000 x 100,000, all in conflict": lambda: (updates(0), updates(0)),
     "2,000 x 2,000 into one set, nothing in common": lambda: (members(0, 2000), members(2000, 2000)),
     "300 x 300 into one list": lambda: (inserts(300), inserts(300)),
+    "10,000 x 100 into one list of 100,000": lambda: (inserts(10_000, 100_000), inserts(100, 100_000)),
+    "10,000 x 10,000 into one list of 100,000": lambda: (inserts(10_000, 100_000), inserts(10_000, 100_000)),
     "1 x 1, nothing in common": lambda: (updates(0, rows=1), updates(1, rows=1)),
     "1 x 1, in conflict": lambda: (updates(0, rows=1), updates(0, rows=1)),
 }
