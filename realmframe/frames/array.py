@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.api.extensions import ExtensionArray, take
+from pandas.api.extensions import ExtensionArray, register_extension_dtype, take
 from pandas.api.indexers import check_array_indexer
 from pandas.arrays import ArrowExtensionArray
 
@@ -31,6 +31,7 @@ from realmframe.frames.cells import (
     sort_rank,
     to_python,
 )
+from realmframe.frames.names import type_of_name
 from realmframe.model import PropertyType, Timestamp
 
 #: Kept as bytes that compare as the values do.
@@ -46,6 +47,7 @@ _KERNELS: Final[dict[str, Any]] = {
 _NO_ORDER: Final = "lists, dictionaries and embedded objects have no order"
 
 
+@register_extension_dtype
 class RealmDtype(pd.ArrowDtype):
     """An ``ArrowDtype`` whose cells are Python values; equal to the plain one over the same Arrow type."""
 
@@ -66,6 +68,28 @@ class RealmDtype(pd.ArrowDtype):
         if isinstance(self.pyarrow_dtype, pa.BaseExtensionType) or pa.types.is_map(self.pyarrow_dtype):
             return object
         return super().type
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Its name; pandas refuses to read one of its own that has brackets in it, as dates in lists have."""
+        text = str(self.pyarrow_dtype)
+        return f"{text}[{'realm' if set(text) & set('[(') else 'pyarrow'}]"
+
+    @classmethod
+    def construct_from_string(cls, string: str) -> Any:
+        """Read the name of one of these types, as files that pandas wrote have it.
+
+        Raises
+        ------
+        TypeError
+            For any other name.
+        """
+        kind = (
+            type_of_name(string.removesuffix("[pyarrow]").removesuffix("[realm]")) if isinstance(string, str) else None
+        )
+        if kind is None:
+            raise TypeError(f"{string!r} names no type of a realm's columns.")
+        return cls(kind)
 
     def __from_arrow__(self, array: Any) -> Any:
         return RealmArray(array)
@@ -128,6 +152,15 @@ class RealmArray(ArrowExtensionArray):
         if isinstance(value, pa.Array | pa.ChunkedArray):
             value = to_python(value)
         return from_python(value, pa_type) if pa_type is not None else pa.array(value)
+
+    def _cast_pointwise_result(self, values: Any) -> Any:
+        """Keep the type for values that it can hold: a dict would be taken for an embedded object otherwise."""
+        if len(values):
+            try:
+                return to_pandas(from_python(values, self._dtype.pyarrow_dtype))
+            except WriteError:
+                pass
+        return super()._cast_pointwise_result(values)  # type: ignore[misc]
 
     @classmethod
     def _concat_same_type(cls, to_concat: Sequence[Any]) -> Any:

@@ -89,11 +89,20 @@ class Timestamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectId:
-    """A 12-byte object id."""
+    """A 12-byte object id.
+
+    Parameters
+    ----------
+    binary : bytes or str
+        12 bytes, or the same as 24 hexadecimal digits.
+    """
 
     binary: bytes
 
     def __post_init__(self) -> None:
+        given: Any = self.binary
+        if isinstance(given, str):
+            object.__setattr__(self, "binary", ObjectId.parse(given).binary)
         if len(self.binary) != 12:
             raise WriteError(f"An objectId has 12 bytes, not {len(self.binary)}.")
 

@@ -25,12 +25,19 @@ def named_objects(node: Any) -> Iterator[t.ObjectConstant]:
             yield from named_objects(getattr(node, one.name))
 
 
+def can_be_absent(schema: Schema, one: t.ObjectConstant) -> bool:
+    """Whether there is such a class, and a key to look for."""
+    return not one.key.missing and (one.table in schema or one.table.removeprefix("class_") in schema)
+
+
 def absent_objects(schema: Schema, source: Source, named: list[t.ObjectConstant]) -> set[t.ObjectConstant]:
     """Tell which of them a source does not have."""
     out = set()
     for one in named:
+        if not can_be_absent(schema, one):
+            continue
         table = one.table if one.table in schema else one.table.removeprefix("class_")
-        if table in schema and not schema[table].embedded and int(source.find(table, [one.key.value])[0]) < 0:
+        if not schema[table].embedded and int(source.find(table, [one.key.value])[0]) < 0:
             out.add(one)
     return out
 

@@ -13,6 +13,7 @@ from realmframe.errors import QueryError
 from realmframe.model import Decimal128, Link, ObjectId, Timestamp
 from realmframe.query import tree as t
 from realmframe.query.lexer import scan
+from realmframe.query.literals import INT_MAX
 from realmframe.query.values import utf8
 
 _NAMES: Final = frozenset(
@@ -89,7 +90,8 @@ def path(node: t.Path) -> str:
         if isinstance(element, t.Every):
             out += "[*]"
         elif isinstance(element, int):
-            out += {0: "[FIRST]", t.LAST: "[LAST]"}.get(element, f"[{element}]")
+            # A negative index can only come as an argument; like one beyond any list, it finds nothing.
+            out += {0: "[FIRST]", t.LAST: "[LAST]"}.get(element, f"[{element if element >= 0 else INT_MAX}]")
         elif element.startswith("@links") or element in ("@keys", "@values"):
             out += ("." if out else "") + ".".join(name(w) for w in element.split("."))
         elif not out or _is_name(element):

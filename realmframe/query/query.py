@@ -12,7 +12,7 @@ import numpy.typing as npt
 from realmframe.errors import QueryError
 from realmframe.model import Schema
 from realmframe.query import tree as t
-from realmframe.query.absent import absent_objects, named_objects, without
+from realmframe.query.absent import absent_objects, can_be_absent, named_objects, without
 from realmframe.query.bind import bind_predicate
 from realmframe.query.flexible import check_flexible, client_text, join_texts
 from realmframe.query.order import bind_orderings
@@ -96,7 +96,7 @@ class Bound:
         try:
             self._plan = _Plan(schema, class_name, query.tree)
         except QueryError as error:
-            if not self._named:
+            if not self._named or not all(can_be_absent(schema, one) for one in self._named):
                 raise
             # What cannot be compared with an object of some class can be with null: it depends on the objects.
             self._refused = error

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import pickle
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 from realmframe.errors import WriteError
-from realmframe.frames.array import RealmArray
+from realmframe.frames.array import RealmArray, RealmDtype
 from realmframe.frames.columns import to_pandas_array
+from realmframe.frames.names import type_of_name
 from realmframe.model import Link, ObjectId, Property, Schema, Timestamp
-from realmframe.store import values_to_arrow
+from realmframe.store import MIXED, values_to_arrow
 
 SCHEMA = Schema(
     [
@@ -141,6 +143,71 @@ def test_nested(form: str, one: Any, other: Any, text: str) -> None:
     if form != "mixed":
         with pytest.raises(TypeError, match="have no order"):
             made.sort_values("x")
+
+
+#: One value of every form that pandas alone does not keep.
+EVERY: dict[str, Any] = {
+    "objectId?": A,
+    "uuid?": uuid.UUID(int=7),
+    "decimal128?": D("1.50"),
+    "mixed": {"a": [1, Link("Plane", A), D("2.0")]},
+    "Plane?": A,
+    "Spot?": OSLO,
+    "Spot[]": [OSLO, ROME],
+    "uuid[]": [uuid.UUID(int=7)],
+    "date<>": [NOON],
+    "bool{}": {"x": True},
+    "mixed{}": {"x": A, "y": None},
+    "decimal128{}": {"x": D("1.0")},
+    "Plane{}": {"x": A, "y": None},
+}
+
+
+def test_parquet_files_of_pandas(tmp_path: Path) -> None:
+    """What ``to_parquet`` wrote ``read_parquet`` reads, every column in its type."""
+    made = pd.DataFrame({form: column(form, [value, value]) for form, value in EVERY.items()})
+    made.to_parquet(tmp_path / "x.parquet")
+    back = pd.read_parquet(tmp_path / "x.parquet")
+    assert back.dtypes.tolist() == made.dtypes.tolist()
+    assert back.to_dict("list") == made.to_dict("list")
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_rows_are_added_by_label(form: str) -> None:
+    """``loc`` with a new label adds a row; the column keeps its type, and the other rows what they hold."""
+    empty: Any = {"[": [], "<": [], "{": {}}.get(form[-2])
+    made = frame(form, [EVERY[form], empty])
+    made.loc[9] = {"x": EVERY[form], "n": 9}
+    assert made.x.dtype == column(form, [empty, empty]).dtype
+    before = frame(form, [EVERY[form], empty, EVERY[form]])
+    assert made.x.tolist() == before.x.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64()),
+        pa.map_(pa.string(), pa.list_(pa.float32())),
+        pa.struct([("a", pa.timestamp("us", "UTC")), ("b c", pa.struct([("d", pa.binary())])), ("e", pa.bool_())]),
+        pa.struct([]),
+        MIXED,
+        pa.list_(pa.map_(pa.string(), MIXED)),
+    ],
+    ids=str,
+)
+def test_names_of_types(kind: Any) -> None:
+    """A type is told by its name."""
+    assert type_of_name(str(kind)) == kind
+
+
+@pytest.mark.parametrize(
+    "text", ["", "int64", "list<", "list<item: what>", "struct<a>", "map<string>", "extension<x<Y>>"]
+)
+def test_what_names_no_type(text: str) -> None:
+    """What is no name of a nested type or of one of ours is none, and pandas is left to say so."""
+    assert type_of_name(text) is None
+    with pytest.raises(TypeError):
+        RealmDtype.construct_from_string(text + "[pyarrow]")
 
 
 def test_lists_are_taken_apart() -> None:

@@ -32,6 +32,7 @@ def test_timestamp_of_a_datetime(value: dt.datetime) -> None:
 def test_object_id(data: bytes) -> None:
     """An objectId is its 24 digits."""
     assert ObjectId.parse(str(ObjectId(data)).upper()) == ObjectId(data)
+    assert ObjectId(data.hex()) == ObjectId(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "0" * 23, "0" * 25, "g" * 24, "0" * 24 + "\n"])
@@ -39,6 +40,8 @@ def test_no_object_ids(text: str) -> None:
     """What has not exactly 24 hexadecimal digits is refused."""
     with pytest.raises(WriteError, match="objectId"):
         ObjectId.parse(text)
+    with pytest.raises(WriteError, match="objectId"):
+        ObjectId(text)  # type: ignore[arg-type]
 
 
 @given(st.binary(min_size=16, max_size=16))

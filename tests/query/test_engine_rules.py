@@ -174,6 +174,8 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("Ship", "port == obj('Ship', 1)", "invalid_argument"),
     ("Ship", "port == obj('Ship', 99)", [6, 7]),
     ("Ship", "port IN {obj('Ship', 99), obj('Port', 'Oslo')}", [2, 4, 5, 6, 7]),
+    ("Ship", "port == obj('Nothing', 1)", "invalid_query"),
+    ("Ship", "port != obj('Port', $0)", "invalid_argument"),
     ("Ship", "tons == obj('Ship', 1)", "invalid_query"),
     ("Ship", "crew == obj('Ship', 99)", [1, 2, 3, 4, 5, 6, 7]),
     ("Ship", "name CONTAINS obj('Ship', 99)", [1, 2, 3, 4, 5, 6, 7]),
@@ -208,6 +210,13 @@ ANSWERS: list[tuple[str, str, Any]] = [
     ("Port", "@links.Ship.port.tons > 30", ["Oslo"]),
     ("Port", "twin == obj('Port', 'Oslo')", ["Bari"]),
 ]
+
+
+@pytest.mark.parametrize("text", ["port == obj('Nothing', 1)", "port != obj('Port', $0)"])
+def test_no_object_can_mend_it(snapshot: Any, text: str) -> None:
+    """A class that does not exist, and an argument that did not come, are refused before any object is looked for."""
+    with pytest.raises(QueryError):
+        parse(text).bind(snapshot.schema, "Ship")
 
 
 @pytest.mark.parametrize(("cls", "text", "answer"), ANSWERS)

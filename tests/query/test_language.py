@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from realmframe.errors import QueryError
-from realmframe.model import ObjectId, ObjectSchema, Schema, Timestamp
+from realmframe.model import Decimal128, ObjectId, ObjectSchema, Schema, Timestamp
 from realmframe.query import normal_form, parse, subscription_text
 from realmframe.query.parsing import parse_tree
 from realmframe.query.printing import print_tree
@@ -309,6 +309,30 @@ def test_print_and_parse(text: str, tail: str) -> None:
     """Parsing what was printed gives the same tree."""
     tree = parse_tree(f"{text} {tail}")
     assert parse_tree(print_tree(tree)) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "argument", "printed"),
+    [
+        ("tags[$0] == 'x'", -3, 'tags[9223372036854775807] == "x"'),
+        ("tags[$0] == 'x'", -1, 'tags[LAST] == "x"'),
+        ("d < $0", np.float32(70.5), "d < 70.5f"),
+        ("d < $0", np.float32("inf"), "d < 1e999f"),
+        ("d < $0", 30.0, "d < 30.0"),
+        ("c == $0", Decimal128.from_decimal("-NaN"), "c == -nan"),
+        ("c == -nan", None, "c == -nan"),
+    ],
+)
+def test_arguments_in_print(text: str, argument: Any, printed: str) -> None:
+    """What an argument says is put into the text so that it means the same."""
+    query = parse(text, argument)
+    assert query.text == printed
+    assert parse(printed).text == printed
+    decimals = [Decimal128.from_decimal(n) for n in ("NaN", "-NaN", 1, 2, 3)]
+    columns = {"d": [1.0, 70.25, 80.0, float("nan"), None], "c": decimals}
+    source = _source(columns, 5)
+    same = parse(printed).bind(SCHEMA, "T").rows(source).tolist()
+    assert query.bind(SCHEMA, "T").rows(source).tolist() == same
 
 
 def test_transcript_texts(source: Any) -> None:
