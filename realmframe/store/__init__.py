@@ -1,6 +1,7 @@
 """Floor 2: snapshots in memory, files on disk."""
 
-from realmframe.store.apply import Applied, Touched, apply
+from realmframe.store.applied import Applied, Touched
+from realmframe.store.apply import apply
 from realmframe.store.arrays import model_to_arrow, one_array, values_to_arrow
 from realmframe.store.builders import (
     erase_changeset,

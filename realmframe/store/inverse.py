@@ -23,7 +23,7 @@ from realmframe.store.emit import Emitter
 from realmframe.store.writer import value_instructions
 
 if TYPE_CHECKING:
-    from realmframe.store.apply import Applied, Touched
+    from realmframe.store.applied import Applied, Touched
     from realmframe.store.index import Ids
     from realmframe.store.snapshot import Snapshot
     from realmframe.store.table import Table

@@ -29,7 +29,7 @@ from realmframe.errors import (
 )
 from realmframe.store import lock as locks
 from realmframe.store import state as st
-from realmframe.store.apply import Applied
+from realmframe.store.applied import Applied
 from realmframe.store.checkpoint import (
     MANIFEST,
     Checkpoint,

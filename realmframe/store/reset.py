@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.changes import Changeset
-from realmframe.store.apply import Applied, apply
+from realmframe.store.applied import Applied
+from realmframe.store.apply import apply
 from realmframe.store.journal import Kind, Record
 from realmframe.store.pending import Changes, LocalChange
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from realmframe.changes import Changeset, concat
 from realmframe.errors import RemoteProtocolError, UsageError
-from realmframe.store.apply import Applied, apply, loaded_only
+from realmframe.store.applied import Applied
+from realmframe.store.apply import apply, loaded_only
 from realmframe.store.journal import Kind, Record
 from realmframe.store.pending import Changes, LocalChange
 from realmframe.store.reset import advance_reset
