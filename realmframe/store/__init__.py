@@ -21,7 +21,8 @@ from realmframe.store.exactly import arrays_differ
 from realmframe.store.files import FileSystem
 from realmframe.store.nested import same_element
 from realmframe.store.pending import LocalChange
-from realmframe.store.realm_store import Commit, RealmStore
+from realmframe.store.realm_files import Commit
+from realmframe.store.realm_store import RealmStore
 from realmframe.store.recovery import Lost, Recovered, keep_schema, recover, written
 from realmframe.store.reset import Reset
 from realmframe.store.revise import revision_instructions

@@ -20,7 +20,7 @@ from realmframe.client import binding, callbacks, connection, loop
 from realmframe.server import bootstrap, database, engine, history
 from realmframe.server import sync as server_sync
 from realmframe.session import uploads
-from realmframe.store import checkpoint, realm_store
+from realmframe.store import checkpoint, checkpointing, folder, realm_store
 from tests.simulation.clients import SimulatedConnection
 from tests.simulation.loop import EPOCH, PROCESS, Callbacks, Thread, Threads
 
@@ -57,9 +57,10 @@ def simulated(world: World) -> Iterator[None]:
         (connection, "Connection", SimulatedConnection),
         (callbacks, "_thread", Callbacks()),
         (binding, "POLL_SECONDS", 5.0),
-        (realm_store, "threading", threads),
+        (checkpointing, "threading", threads),
         (database, "threading", threads),
         (realm_store, "FileSystem", lambda: PROCESS.get().disk),
+        (folder, "FileSystem", lambda: PROCESS.get().disk),
         (checkpoint, "FileSystem", lambda: PROCESS.get().disk),
         *_limits(world.settings.limits),
     ]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from realmframe.errors import UsageError
-from realmframe.store import RealmStore
 from realmframe.store.files import FileSystem
 from realmframe.store.lock import SYNC, Use, held, lock_file, try_lock
 
@@ -37,26 +35,6 @@ def test_use_excludes_deletion(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is being deleted"):
         Use(tmp_path, fs)
     claim.release()
-
-
-def test_one_syncs(tmp_path: Path) -> None:
-    """Of two stores of one realm one gets the sync lock, in any thread, until it lets go or is closed."""
-    one, two = RealmStore.open(tmp_path / "a.realm"), RealmStore.open(tmp_path / "a.realm")
-    try:
-        results: list[bool] = []
-        thread = threading.Thread(target=lambda: results.append(one.try_sync_lock()))
-        thread.start()
-        thread.join(10)
-        assert results == [True]
-        assert one.try_sync_lock()
-        assert not two.try_sync_lock()
-        one.release_sync_lock()
-        assert two.try_sync_lock()
-        two.close()
-        assert one.try_sync_lock()
-    finally:
-        one.close()
-        two.close()
 
 
 @pytest.mark.process

@@ -77,9 +77,9 @@ def test_everything_survives(tmp_path: Path) -> None:
         store.set_file(5, 99)
         store.commit(put(1, 10), timestamp=2)
         progress = Progress(7, 0, 9, 123, 1, 7, 50)
-        store.integrate([entry(put(2, 20), 7, store.snapshot.version)], progress)
+        lost = [{"reason": "no"}]
+        store.integrate([entry(put(2, 20), 7, store.snapshot.version)], progress, quarantine=lambda _applied: lost)
         store.set_subscriptions(lambda _stored: {"version": 1})
-        store.add_quarantine({"reason": "no"})
         store.set_extra(theme="dark")
         last = put(3, 30)
         store.commit(last, timestamp=3)
