@@ -65,7 +65,7 @@ def _fit(snapshot: Snapshot, one: Instruction) -> Instruction | None:
         return one
     if not one.path or not isinstance(one.path[-1], int):
         return one
-    found = _container(snapshot, one.table, one.pk, one.field, one.path[:-1])
+    found = value_at(snapshot, one.table, one.pk, one.field, one.path[:-1])
     if not isinstance(found, list):
         return None
     size, index = len(found), one.path[-1]
@@ -78,7 +78,7 @@ def _fit(snapshot: Snapshot, one: Instruction) -> Instruction | None:
     return replace(one, prior_size=size)
 
 
-def _container(snapshot: Snapshot, table: str, key: Key, field: str, path: Path) -> Any:
+def value_at(snapshot: Snapshot, table: str, key: Key, field: str, path: Path) -> Any:
     """Give the value that a path leads to, or None."""
     if table not in snapshot.tables:
         return None

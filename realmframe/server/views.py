@@ -14,14 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from realmframe.changes import Changeset, concat
-from realmframe.changes.instructions import EraseObject
+from realmframe.changes.instructions import EraseObject, Update
 from realmframe.errors import QueryError
-from realmframe.model import ClassKind, Key, Schema
+from realmframe.model import ClassKind, Key, Link, PropertyType, Schema
 from realmframe.server.named import SCHEMA_OPS
+from realmframe.server.repair import value_at
 from realmframe.store import Snapshot, Table, objects_changeset
 from realmframe.store.gather import key_words_of
 
 Rows = npt.NDArray[np.int64]
+_UPDATE: Final = 4
+_LINK: Final = int(PropertyType.OBJECT)
 _NONE: Final = np.empty(0, np.int64)
 _EVERYTHING: Final = frozenset({"TRUEPREDICATE", "(TRUEPREDICATE )", "(TRUEPREDICATE)"})
 
@@ -207,4 +210,33 @@ def _share_class(
         extra.append(full_state(after, name, moved_in))
     passes: npt.NDArray[np.bool_] = np.where(both, seen_old & seen_new, seen_old | seen_new)
     # Gone before and after: an erasure still has to beat what a client has not sent yet.
-    return passes | ~(exists_old | exists_new)
+    passes |= ~(exists_old | exists_new)
+    if not is_origin:
+        passes &= ~_repeated_links(view, cs, rows, before, after)
+    return passes
+
+
+def _repeated_links(view: View, cs: Changeset, rows: Rows, before: Snapshot, after: Snapshot) -> npt.NDArray[np.bool_]:
+    """Find updates of list elements to the link that they hold, where the view hides what is linked to.
+
+    They change nothing, and end the process of a real client that holds the same link in a list of mixed values. SDKs
+    write them for all links to an object that they did not see, when they create an object of its key.
+    """
+    out = np.zeros(len(rows), np.bool_)
+    maybe = (cs.op[rows] == _UPDATE) & (cs.value_type[rows] == _LINK) & (cs.path_len[rows] > 0)
+    for n in np.flatnonzero(maybe).tolist():
+        (one,) = cs.take(rows[n : n + 1]).instructions()
+        assert isinstance(one, Update)
+        assert isinstance(one.value, Link)
+        held = value_at(before, one.table, one.pk, one.field, one.path)
+        if not isinstance(one.path[-1], int) or held != one.value:
+            continue
+        # Only where nothing else of this change touches the property, or the element may be another one by then.
+        row = rows[n]
+        same = rows[(cs.field[rows] == cs.field[row]) & (cs.key_hi[rows] == cs.key_hi[row])]
+        same = same[(cs.key_lo[same] == cs.key_lo[row]) & (cs.key_type[same] == cs.key_type[row])]
+        table = after.tables.get(one.value.table)
+        at = np.empty(0, np.int64) if table is None else table.find([one.value.key])
+        is_hidden = table is None or not view.members(after, one.value.table, table.ids_at(at[at >= 0])).any()
+        out[n] = is_hidden and bool(np.isin(same, rows[maybe]).all())
+    return out

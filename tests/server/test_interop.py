@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from realmframe.changes import Changeset
 from realmframe.changes.instructions import ArrayErase, ArrayInsert, CreateObject, EraseObject, Update
-from realmframe.model import Marker
+from realmframe.model import Link, Marker
 from realmframe.server import Permissions
 from realmframe.server.database import Database
 from realmframe.server.engine import Engine
+from realmframe.server.views import View, share
+from realmframe.store import Snapshot, apply
 
-from .test_convergence import World, _joined, contents
+from .test_convergence import SCHEMA, World, _joined, contents
 
 
 @pytest.mark.parametrize("area", [2, 1])
@@ -87,6 +92,41 @@ def test_queries_one_after_the_other(tmp_path):
         pass
     world.check()
     assert "Item" not in b.items() or not b.items()["Item"]
+
+
+REPEATED = Update("Item", 1, "notes", ("k", 0), Link("Item", 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("view", "written", "passes"),
+    [
+        ("area == 1 ", [REPEATED], False),
+        ("area == 1 ", [CreateObject("Item", 2), REPEATED], False),
+        ("area >= 1 ", [replace(REPEATED, path=("k", 2), value=Link("Item", 9))], False),
+        ("area >= 1 ", [REPEATED], True),
+        ("area == 1 ", [replace(REPEATED, value=Link("Item", 3))], True),
+        ("area == 1 ", [replace(REPEATED, path=("k", 1))], True),
+        ("area == 1 ", [ArrayErase("Item", 1, "notes", ("k", 0), 3), replace(REPEATED, prior_size=2)], True),
+        ("area == 1 ", [Update("Item", 1, "notes", ("l",), Link("Item", 2))], True),
+    ],
+)
+def test_link_that_is_there_already(view, written, passes):
+    """An element of a list that is set to its own link, of an object out of view, is left out: it ends real clients."""
+    begin = [
+        *SCHEMA,
+        *(one for key in (1, 2) for one in (CreateObject("Item", key), Update("Item", key, "area", (), key))),
+        Update("Item", 1, "notes", ("k",), Marker.LIST),
+        ArrayInsert("Item", 1, "notes", ("k", 0), Link("Item", 2), 0),
+        ArrayInsert("Item", 1, "notes", ("k", 1), 5, 1),
+        ArrayInsert("Item", 1, "notes", ("k", 2), Link("Item", 9), 2),
+        Update("Item", 1, "notes", ("l",), Link("Item", 2)),
+    ]
+    before = apply(Snapshot.empty(), Changeset.from_instructions(begin)).snapshot
+    changeset = Changeset.from_instructions(written)
+    after = apply(before, changeset).snapshot
+    passed = share(View({"Item": view}), changeset, before, after).passed
+    kept = [] if passed is None else passed.instructions()
+    assert kept == [one for one in written if passes]
 
 
 def test_what_may_not_be_read_may_not_be_written(tmp_path):
