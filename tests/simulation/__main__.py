@@ -1,46 +1,64 @@
-"""Runs many seeds: ``python -m tests.simulation --seeds 0:1000``; ``--trace`` shows what happened where one fails."""
+"""Runs many seeds: ``python -m tests.simulation --seeds 0:1000``; ``--trace`` shows what happened where one fails.
+
+With ``--kill a`` (or ``b``, or ``server``) each seed is run again and again without other kills: in the first world
+that process dies at the first operation of its disk, in the next one at the second, until it lives to the end.
+"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 
 from tests.simulation.world import SimulationFailure, World
 
 
 def main() -> int:
     """Run; give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", default="0:100", help="first:last+1, or one seed")
+    parser.add_argument("--kill", metavar="NAME", help="kill a process at each operation of its disk")
+    parser.add_argument("--short", action="store_true", help="forty steps each")
     parser.add_argument("--trace", action="store_true", help="print what happened in worlds that failed")
     parser.add_argument("--hash", action="store_true", help="print a hash of each world's trace")
     wanted = parser.parse_args()
-    first, _, last = wanted.seeds.partition(":")
-    seeds = range(int(first), int(last) if last else int(first) + 1)
-    failed, begun = [], time.process_time()
-    for number, seed in enumerate(seeds):
-        if number and number % 50 == 0:
-            print(
-                f"{number} seeds, {len(failed)} failed, {time.process_time() - begun:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-        world = World(seed)
+    count, failed, begun = 0, [], time.process_time()
+    for name, world in _worlds(wanted.seeds, wanted.kill, short=wanted.short):
+        if count and count % 50 == 0:
+            spent = time.process_time() - begun
+            print(f"{count} worlds, {len(failed)} failed, {spent:.0f} s", file=sys.stderr, flush=True)
+        count += 1
         try:
             world.run()
         except SimulationFailure as fault:
-            failed.append(seed)
+            failed.append(name)
             if wanted.trace:
                 print("\n".join(world.trace))
                 traceback.print_exception(fault)
-            print(f"FAILED {str(fault)[:2000]}", flush=True)
+            print(f"FAILED {name}: {str(fault)[:2000]}", flush=True)
         if wanted.hash:
-            print(seed, world.digest, flush=True)
+            print(name, world.digest, flush=True)
     spent = time.process_time() - begun
-    print(f"{len(seeds)} seeds, {len(failed)} failed {failed}, {spent:.1f} s of CPU time")
+    print(f"{count} worlds, {len(failed)} failed {failed}, {spent:.1f} s of CPU time")
     return 1 if failed else 0
+
+
+def _worlds(seeds: str, kill: str | None, *, short: bool) -> Iterator[tuple[str, World]]:
+    first, _, last = seeds.partition(":")
+    for seed in range(int(first), int(last) if last else int(first) + 1):
+        if kill is None:
+            yield str(seed), World(seed, **({"phases": 1, "steps": 40} if short else {}))
+            continue
+        for operations in itertools.count():
+            world = World.with_one_kill(seed, kill, operations)
+            yield f"{seed}, {kill} at {operations}", world
+            if not any(f" {kill}: killed" in line for line in world.trace):
+                break
 
 
 if __name__ == "__main__":

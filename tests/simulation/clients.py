@@ -228,10 +228,12 @@ class Device(Process):
         self.is_dead = self.is_reopening = False
         self.app = App(self)
         self.world.note(self.name, f"start {self.starts}")
+        if self.name in dict(self.world.settings.fuses):
+            self.disk.fuse = self.world.fuse(self, 0)
         for replica in self.replicas:
             self.run(replica.start)
-        if not self.world.is_calm and self.world.rng.random() < self.world.settings.fuse_chance:
-            self.disk.fuse = self.world.rng.randint(0, 60)
+        if not self.world.settings.fuses:
+            self.disk.fuse = self.world.fuse(self, 60)
 
     def kill(self) -> None:
         """End the process now."""

@@ -50,8 +50,7 @@ class Server(Process):
         sa.event.listen(self.database.engine, "commit", self._operate)
         self.engine = Engine(self.database, development=True, folder=folder)
         self.world.note("server", f"start {self.starts}")
-        if not self.world.is_calm and self.world.rng.random() < self.world.settings.fuse_chance:
-            self.disk.fuse = self.world.rng.randint(0, 200)
+        self.disk.fuse = self.world.fuse(self, 200)
 
     def _operate(self, *_arguments: Any) -> None:
         self.disk.step("sql")

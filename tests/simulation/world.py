@@ -42,6 +42,8 @@ class Settings:
     pause: float
     views: tuple[str, ...] = VIEWS
     reset_mode: str | None = None
+    #: After how many operations of its disk a process dies that was started for the first time.
+    fuses: tuple[tuple[str, int], ...] = ()
     phases: int = 2
     steps: int = 60
 
@@ -94,6 +96,13 @@ class World:
         #: Whether an administrator has done something since all came together last.
         self.was_ordered = False
 
+    @classmethod
+    def with_one_kill(cls, seed: int, name: str, operations: int) -> World:
+        """Make a world where one process dies, after so many operations of its disk, and nothing else does."""
+        weights = (("write", 30.0), ("line", 12.0), ("subscribe", 4.0), ("checkpoint", 4.0), ("cut", 1.0))
+        kill = {"fuses": ((name, operations),), "fuse_chance": 0.0, "weights": weights, "reset_mode": None}
+        return cls(seed, devices=2, phases=1, steps=25, pause=0.1, **kill)
+
     # ---- what happened
 
     def note(self, who: str, what: Any) -> None:
@@ -139,9 +148,10 @@ class World:
         first, *others = self.devices
         first.start()
         await self.settle([first])
-        for realm_first in {r.partition: r for r in reversed(first.replicas)}.values():
-            first.run(realm_first.commit, CreateObject("Ledger", 1))
-        await self.settle([first])
+        for replica in first.replicas:
+            while replica.ledger() is None:
+                first.run(replica.commit, CreateObject("Ledger", 1))
+                await self.settle([first])
         self.is_calm = False
         for device in others:
             self.loop.call_later(self.rng.expovariate(0.2), self.revive, device)
@@ -151,6 +161,8 @@ class World:
                 self._act()
                 self._look()
             await self.settle(self.devices)
+            for process in (self.server, *self.devices):
+                process.disk.fuse = None
             oracle.check(self)
             self.is_calm = self.was_ordered = False
 
@@ -173,6 +185,14 @@ class World:
         """Start what is down."""
         if process.is_dead:
             process.start()
+
+    def fuse(self, process: Device | Server, most: int) -> int | None:
+        """Give how many operations a process that is being started has to live; None: it is not to die."""
+        fuses = dict(self.settings.fuses)
+        if process.starts == 1 and process.name in fuses:
+            return fuses[process.name]
+        dies = not self.is_calm and self.rng.random() < self.settings.fuse_chance
+        return self.rng.randint(0, most) if dies else None
 
     def _look(self) -> None:
         if self.failures:
@@ -302,7 +322,7 @@ class World:
         self.is_calm = True
         self.note("world", "settles")
         for process in [self.server, *devices]:
-            if not process.is_dead:
+            if not process.is_dead and not self.settings.fuses:
                 process.disk.fuse = None
             self.loop.call_later(0.5, self.revive, process)
         await asyncio.sleep(1.0)
@@ -321,10 +341,14 @@ class World:
         self._look()
 
     async def _wait(self, replica: Replica, what: str, ends: float) -> None:
-        task = replica.device.spawn(getattr(replica.session, what)())
-        while not task.done():
-            await asyncio.wait({task}, timeout=20.0)
+        task: asyncio.Task[None] | None = None
+        while task is None or not task.done():
+            if task is None and not replica.device.is_dead:
+                task = replica.device.spawn(getattr(replica.session, what)())
+            await asyncio.wait({task or asyncio.ensure_future(asyncio.sleep(20.0))}, timeout=20.0)
             self._look()
             if self.loop.time() > ends:
                 raise SimulationFailure(f"{replica.name}: {what} never ends: {replica.session!r}")
+            if task is not None and task.cancelled():
+                task = None  # its process died: the next one waits anew
         task.result()
