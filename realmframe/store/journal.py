@@ -100,7 +100,8 @@ class Segment:
             self._descriptor = fs.open(self.path, flags)
         self.offset = len(MAGIC)
         begin = os.pread(self._descriptor, len(MAGIC), 0)
-        if len(begin) < len(MAGIC) and MAGIC.startswith(begin):
+        if begin != MAGIC and self.size <= len(MAGIC) and MAGIC.startswith(begin.rstrip(b"\0")):
+            # It was being made when its process was killed, or the machine.
             if create:
                 try:
                     self._begin(folder)

@@ -86,6 +86,17 @@ def test_pages_that_were_never_written_are_a_torn_tail(tmp_path: Path) -> None:
         assert _read(tmp_path) == records[: sum(e <= at for e in ends[1:])]
 
 
+@pytest.mark.parametrize("begun", [b"", MAGIC[:3], bytes(8), MAGIC[:3] + bytes(5)])
+def test_a_segment_that_was_being_made(tmp_path: Path, begun: bytes) -> None:
+    """Whatever a power failure left of a segment that held nothing yet, it is begun anew."""
+    (tmp_path / "journal-00000001.log").write_bytes(begun)
+    segment = Segment(tmp_path, 1, FileSystem(), create=True)
+    assert list(segment.read()) == []
+    segment.append(RECORDS[0])
+    segment.close()
+    assert _read(tmp_path) == RECORDS[:1]
+
+
 def test_what_is_cut_off_is_gone_from_the_disk(tmp_path: Path) -> None:
     """The disk holds whole records only before anything is appended behind them: else zeros could begin in one."""
     sizes: list[int] = []
