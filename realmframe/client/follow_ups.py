@@ -32,10 +32,15 @@ class FollowUps:
         """Do what an error asks for."""
         self._FOLLOW_UPS.get(event.follow_up, FollowUps._stopped)(self, event)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the client reset that asks."""
+        return self._reset_task is not None and self._reset_task is asyncio.current_task()
+
     async def cancel_reset(self) -> None:
         """End a client reset that is under way, unless it is the one that asks."""
         task = self._reset_task
-        if task is not None and task is not asyncio.current_task():
+        if task is not None and not self.is_current:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

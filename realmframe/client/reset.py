@@ -213,7 +213,9 @@ class ClientReset:
                 log.exception("realm %s: on_after of the client reset failed", session.store.path.name)
 
     def _leave_to_app(self, text: str, callback: Callable[..., object] | None, cause: Exception | None = None) -> None:
-        where = str(recovery_path(self.session))
+        known = self.session.store.extra.get("file_action") or {}
+        # Another process that has the realm open may have told its app of a place already.
+        where = known["path"] if known.get("action") == "backup" else str(recovery_path(self.session))
         self.session.store.set_extra(file_action={"action": "backup", "path": where})
         said = self.error
         error = ClientResetError(

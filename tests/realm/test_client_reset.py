@@ -1,4 +1,4 @@
-"""Client reset, end to end: the real server no longer knows a client's history, in every mode."""
+"""Client reset, end to end: the real server no longer knows a client's history, in every mode of reset and of sync."""
 
 from __future__ import annotations
 
@@ -28,23 +28,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(params=["flexible", "partition"])
 def open_dogs(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., rf.Realm]]:
     """Open a realm with all dogs, in a folder of its own for each name."""
     made: list[rf.Realm] = []
     app_id = f"app{abs(hash(request.node.name)) % 10**8}"
+    mode: dict[str, Any] = {"partition_value": "dogs"}
+    if request.param == "flexible":
+        mode = {"flexible": True, "initial_subscriptions": lambda subs, _realm: subs.add("Dog")}
 
     def make(name: str, **sync: Any) -> rf.Realm:
         app = rf.App(app_id, base_url=server.url, base_file_path=tmp_path / name)
         user = app.current_user or app.log_in(rf.Credentials.anonymous())
-        settings = {"flexible": True, "initial_subscriptions": lambda subs, _realm: subs.add("Dog")} | sync
-        made.append(rf.Realm.open(path="dogs.realm", schema=[DOG], sync=rf.SyncConfiguration(user, **settings)))
+        made.append(rf.Realm.open(path="dogs.realm", schema=[DOG], sync=rf.SyncConfiguration(user, **mode | sync)))
         return made[-1]
 
-    make.app_id = app_id  # type: ignore[attr-defined]
+    make.app_id, make.mode = app_id, request.param  # type: ignore[attr-defined]
     yield make
     for realm in made:
         realm.close()
+
+
+#: For what does not depend on the mode of sync.
+flexible_only = pytest.mark.parametrize("open_dogs", ["flexible"], indirect=True)
 
 
 def write(realm: rf.Realm, *dogs: dict[str, Any]) -> None:
@@ -192,19 +198,21 @@ def test_trimmed_history(server: Server, open_dogs: Any) -> None:
     mine.upload_all_local_changes(timeout=10)
     mine.sync_session.pause()
     write(mine, dog(2, "offline"))
-    with mine.subscriptions.update(wait=False) as subs:
-        subs.add("Dog", "age > 3", name="old")
+    if open_dogs.mode == "flexible":
+        with mine.subscriptions.update(wait=False) as subs:
+            subs.add("Dog", "age > 3", name="old")
     for key in range(10, 13):
         write(other, dog(key))
         other.upload_all_local_changes(timeout=10)
     other.download_all_server_changes(timeout=10)
     assert order(Path(str(server.data)), open_dogs.app_id, "trim", keep=0, older_than=None)["entries"] > 0
     mine.sync_session.resume()
-    mine.subscriptions.wait_for_synchronization(timeout=10)
+    if open_dogs.mode == "flexible":
+        mine.subscriptions.wait_for_synchronization(timeout=10)
+        assert mine.subscriptions.find_by_name("old") is not None
     mine.upload_all_local_changes(timeout=10)
     mine.download_all_server_changes(timeout=10)
     assert names(mine) == {1: "Rex", 2: "offline", 10: "Rex", 11: "Rex", 12: "Rex"}
-    assert mine.subscriptions.find_by_name("old") is not None
     assert mine.sync_session.last_reset is not None
 
 
@@ -256,6 +264,7 @@ realm.download_all_server_changes(timeout=20)
 """
 
 
+@flexible_only
 @pytest.mark.parametrize("step", ["download", "before the commit", "after the commit", "binding"])
 def test_killed_at_a_step(server: Server, open_dogs: Any, tmp_path: Path, step: str) -> None:
     """A process killed at any step of a reset leaves a realm that opens and ends up whole."""
@@ -272,3 +281,139 @@ def test_killed_at_a_step(server: Server, open_dogs: Any, tmp_path: Path, step: 
     assert names(again) == names(other) == {1: "mine", 3: "theirs", 50: "offline", 60: "theirs"}
     assert len(again.quarantine()) == 1
     assert not (again.path / "fresh").exists()
+
+
+class Always(dict[int, bool]):
+    """Has every client file begin anew, whatever its number."""
+
+    def __contains__(self, _ident: object) -> bool:
+        return True
+
+    def __getitem__(self, _ident: int) -> bool:
+        return True
+
+
+def history(server: Server, opener: Any) -> Any:
+    """Give what the server in this process knows of the realm."""
+    engine = server._server.config.app.state.engine
+    (found,) = [realm.history for (app, _), realm in engine._realms.items() if app == opener.app_id]
+    return found
+
+
+def ended_for_good(realm: rf.Realm) -> None:
+    """Check that a session has nothing more to do: no timer, no task of a reset."""
+    session = realm.sync_session
+    time.sleep(0.1)
+    assert session.state == "inactive"
+    machine = session.binding.machine
+    assert machine is None or machine.retry_at is None
+    assert session.follow_ups._reset_task.done()
+
+
+@flexible_only
+@pytest.mark.parametrize("mode", [RECOVER, RECOVER_OR_DISCARD, DISCARD])
+def test_a_server_that_resets_every_file(server: Server, open_dogs: Any, mode: str) -> None:
+    """The fresh copy is reset too: the reset fails once and for all, the app is told once, and data stays."""
+    told: list[Any] = []
+    errors: list[Any] = []
+    callbacks = {"on_fallback": lambda _session, path: told.append(path)}
+    mine = open_dogs("a", client_reset={"mode": mode, **callbacks}, on_error=lambda _s, e: errors.append(e))
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=10)
+    mine.sync_session.pause()
+    write(mine, dog(2, "offline"))
+    known = history(server, open_dogs)
+    before = len(known.files)
+    known.resets = Always()
+    try:
+        mine.sync_session.resume()
+        with pytest.raises(rf.ClientResetError, match="It failed"):
+            mine.download_all_server_changes(timeout=10)
+        until(lambda: told and errors)
+        ended_for_good(mine)
+        assert (len(told), len(errors)) == (1, 1)
+        assert len(known.files) == before + 1
+        assert names(mine) == {1: "Rex", 2: "offline"}
+        assert not (mine.path / "fresh").exists()
+        mine.close()
+    finally:
+        known.resets = {}
+    with rf.Realm.open(path=told[0], schema=[DOG], read_only=True) as copy:
+        assert names(copy) == {1: "Rex", 2: "offline"}
+    assert names(open_dogs("a")) == {1: "Rex"}
+
+
+@pytest.mark.parametrize(("mode", "resets"), [(RECOVER, 1), (RECOVER_OR_DISCARD, 2), (DISCARD, 1)])
+def test_a_reset_within_a_reset(server: Server, open_dogs: Any, mode: str, resets: int) -> None:
+    """Reset again before everything was exchanged once: recover-or-discard discards then, and the next one fails."""
+    told: list[Any] = []
+    done: list[int] = []
+
+    def again(_before: Any) -> None:
+        done.append(len(done))
+        known = history(server, open_dogs)
+        order(
+            Path(str(server.data)),
+            open_dogs.app_id,
+            "reset-client",
+            user=None,
+            file_ident=max(known.files),  # that of the fresh copy
+            recovery=True,
+        )
+
+    callbacks = {"on_before": again, "on_fallback": lambda _session, path: told.append(path)}
+    mine = open_dogs("a", client_reset={"mode": mode, **callbacks})
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=10)
+    mine.sync_session.pause()
+    write(mine, dog(2, "offline"))
+    reset(server, open_dogs, mine)
+    mine.sync_session.resume()
+    with pytest.raises(rf.ClientResetError, match="did not succeed either"):
+        mine.upload_all_local_changes(timeout=20)
+    until(lambda: told)
+    ended_for_good(mine)
+    assert (len(done), len(told)) == (resets, 1)
+    assert names(mine) == ({1: "Rex", 2: "offline"} if mode == RECOVER else {1: "Rex"})
+    mine.close()
+    assert names(open_dogs("a")) == {1: "Rex"}
+
+
+@flexible_only
+def test_logged_out_while_resetting(server: Server, open_dogs: Any) -> None:
+    """A user who is logged out ends the reset: it did not fail, so the realm stays where it is, and resets later."""
+    told: list[Any] = []
+    fallback = {"on_before": lambda _: mine.sync_session.app.current_user.log_out()}
+    fallback["on_fallback"] = lambda _session, path: told.append(path)
+    mine = open_dogs("a", client_reset={"mode": RECOVER, **fallback})
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=10)
+    mine.sync_session.pause()
+    write(mine, dog(2, "offline"))
+    reset(server, open_dogs, mine)
+    mine.sync_session.resume()
+    with pytest.raises(rf.RealmError):
+        mine.download_all_server_changes(timeout=10)
+    ended_for_good(mine)
+    assert mine.sync_session.state == "inactive"
+    assert isinstance(mine.sync_session.fatal_error, rf.AuthError)
+    assert mine.core.store.extra.get("file_action") is None
+    assert told == []
+    assert names(mine) == {1: "Rex", 2: "offline"}
+
+
+def test_one_reset_after_another(server: Server, open_dogs: Any) -> None:
+    """Once everything was exchanged the next reset is no loop: it recovers as the first one did."""
+    mine, other = open_dogs("a", client_reset=RECOVER), open_dogs("b")
+    for key in (1, 2, 3):
+        mine.sync_session.pause()
+        write(mine, dog(key, "offline"))
+        reset(server, open_dogs, mine)
+        mine.sync_session.resume()
+        mine.upload_all_local_changes(timeout=10)
+        mine.download_all_server_changes(timeout=10)
+        assert mine.sync_session.last_reset.recovered
+        until(lambda: mine.core.store.extra["pending_reset"] is None)
+    other.download_all_server_changes(timeout=10)
+    assert names(mine) == names(other) == {1: "offline", 2: "offline", 3: "offline"}
+    assert mine.quarantine().empty
