@@ -141,7 +141,8 @@ class OpenTimeoutError(RealmError):
     Attributes
     ----------
     phase : str
-        What was going on: ``login``, ``location``, ``connect``, ``download`` or ``subscriptions``.
+        What was going on: ``files`` (before the network), ``login``, ``location``, ``connect``, ``download`` or
+        ``subscriptions``.
     progress : dict
         What had been reached (bytes, batches, fraction).
     cause : BaseException or None

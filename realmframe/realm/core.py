@@ -36,6 +36,8 @@ _LAST_UPLOAD_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.25
 _lock: Final = threading.Lock()
 _open: Final[dict[Path, RealmCore]] = {}
+#: Files that are being opened, outside of the lock: others of the same path wait, and nobody else has to.
+_being_opened: Final[dict[Path, threading.Event]] = {}
 
 
 class Times:
@@ -155,42 +157,73 @@ class RealmCore:
             raise AuthError(f"The user {sync.user.id} is not logged in.", hint="Log in again; local data is kept.")
         place = configuration.realm_path()
         check_links(place)
-        ends = time.monotonic() + _CLOSING_SECONDS
-        while True:
-            with _lock:
-                known = _open.get(_key(place.path))
-                if known is None or not known.closing or known.can_be_revived(configuration):
-                    joined = cls._join(known, place, configuration)
-                    break
-            if not known.closed.wait(max(0.0, ends - time.monotonic())):
-                raise StorageError(f"The realm {place.path} is still being closed.", path=str(place.path))
+        core = cls._join(place, configuration)
+        is_new = core is None
+        if core is None:
+            core, is_new = cls._open_files(place, configuration)
         if sync is not None and place.base is not None:
             sync.user.app.track(sync.user.id, place.path)
-        return joined
+        return core, is_new
 
     @classmethod
-    def _join(cls, known: RealmCore | None, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
-        is_new = known is None and not RealmStore.exists(place.path)
-        core = known or cls(place, configuration)
-        if known is None and core.store.extra.get("file_action") and not core.store.read_only:
-            # What a client reset or the server wanted done with the files could not be done when they were closed.
-            action = core.store.extra["file_action"]
-            core.store.close()
-            is_new = carry_out_file_action(place.path, action)
-            core = cls(place, configuration)
+    def _join(cls, place: RealmPath, configuration: Configuration) -> RealmCore | None:
+        """Join those who have it open; None if nobody has: then it is the caller's to open."""
+        key, ends = _key(place.path), time.monotonic() + _CLOSING_SECONDS
+        while True:
+            with _lock:
+                known, opening = _open.get(key), _being_opened.get(key)
+                if opening is None and known is None:
+                    _being_opened[key] = threading.Event()
+                    return None
+                if opening is None and known is not None and known.takes(configuration):
+                    known.users += 1
+                    break
+                awaited, what = (
+                    (known.closed, "closed") if opening is None and known is not None else (opening, "opened")
+                )
+            if awaited is not None and not awaited.wait(max(0.0, ends - time.monotonic())):
+                raise StorageError(f"The realm {place.path} is still being {what}.", path=str(place.path))
         try:
-            core.check_mode()
-            core.check_same(configuration)
-            core.apply_schema(configuration)
+            known.apply_schema(configuration)
         except BaseException:
-            if known is None:
-                core.store.close()
+            known.release(abandon=True)
             raise
-        if known is None:
-            _open[core.key] = core
-        elif core.closing:
-            core.revive(configuration)
-        core.users += 1
+        return known
+
+    def takes(self, configuration: Configuration) -> bool:
+        """Tell whether it can be joined now, and see that it is not being closed then."""
+        if self.closing and not self.can_be_revived(configuration):
+            return False
+        self.check_mode()
+        self.check_same(configuration)
+        if self.closing:
+            self.revive(configuration)
+        return True
+
+    @classmethod
+    def _open_files(cls, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
+        """Open a realm's files; it takes as long as it takes."""
+        is_new = not RealmStore.exists(place.path)
+        try:
+            core = cls(place, configuration)
+            if core.store.extra.get("file_action") and not core.store.read_only:
+                # What a client reset or the server wanted done with the files could not be done when they were closed.
+                action = core.store.extra["file_action"]
+                core.store.close()
+                is_new = carry_out_file_action(place.path, action)
+                core = cls(place, configuration)
+            try:
+                core.check_mode()
+                core.apply_schema(configuration)
+            except BaseException:
+                core.store.close()
+                raise
+            with _lock:
+                core.users += 1
+                _open[core.key] = core
+        finally:
+            with _lock:
+                _being_opened.pop(_key(place.path)).set()
         return core, is_new
 
     def can_be_revived(self, configuration: Configuration) -> bool:
@@ -385,9 +418,9 @@ def _describe(owner: Owner | None) -> str:
 
 
 def is_open(path: Path) -> bool:
-    """Tell whether this process has a realm open, if only for a session that lingers."""
+    """Tell whether this process has a realm open, if only for a session that lingers, or is opening it."""
     with _lock:
-        return _key(path) in _open
+        return _key(path) in _open or _key(path) in _being_opened
 
 
 def let_go(path: Path) -> None:

@@ -3,7 +3,7 @@
 =================== ================= ===================================================================
 type                at the time-out   the open
 =================== ================= ===================================================================
-open_immediately    (ignored)         returns at once; sync goes on in the background
+open_immediately    (ignored)         returns when the files are read; sync goes on in the background
 download_before_..  no time_out       returns when everything is here, or fails with what went wrong
 download_before_..  throw_exception   fails with OpenTimeoutError; sync ends
 download_before_..  open_local_realm  returns with what is here; sync goes on in the background
@@ -14,6 +14,10 @@ is waited for; so they are there in each of these cases.
 
 Whoever waits does so in a thread of the caller, on a clock of its own: neither the network nor the sync thread has to
 do anything for the time-out to come. Cancelling, and Ctrl-C while waiting, end the session in the background.
+
+The time-out is for the files too: a journal that takes long to read, a lock that another process does not let go. As
+nothing can be opened without them they get FILE_SECONDS at least. After that the open fails with an OpenTimeoutError in
+the phase ``files``, whatever the behaviour; what has begun is brought to its end in the background.
 """
 
 from __future__ import annotations
@@ -23,24 +27,31 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.loop import sync_loop
 from realmframe.client.progress import TransferProgress
 from realmframe.errors import CancelledError, OpenTimeoutError, RealmError
+from realmframe.realm.bounded import LateError, within
 from realmframe.realm.configuration import Configuration, OpenRealmBehaviorConfiguration
 from realmframe.realm.core import RealmCore
 from realmframe.realm.deadline import Deadline
 from realmframe.realm.schema import check_schema
 from realmframe.realm.subscriptions import MutableSubscriptionSet, canonical_query
 from realmframe.session.subscriptions import Subscription
+from realmframe.store import RealmStore
 
 if TYPE_CHECKING:
+    from realmframe.client.sync import SyncSession
     from realmframe.realm.realm import Realm
 
 #: Seconds between two looks of a waiting thread, so that Ctrl-C is heard.
 _TICK: Final = 0.25
+#: Seconds that the work with files may take at least, by the behaviour at the time-out.
+FILE_SECONDS: Final = {"throw_exception": 1.0, "open_local_realm": 5.0}
 _PHASES: Final = {
+    "files": "its files were being read, or another process had them locked",
     "login": "the access token was being refreshed",
     "location": "the server was being asked where the app is",
     "connect": "the connection was being opened",
@@ -59,7 +70,6 @@ class Opening:
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        sync = configuration.sync
         self.configuration = configuration
         self.timed_out = False
         self._wake = threading.Event()
@@ -71,24 +81,59 @@ class Opening:
         self._finished = False
         self._future: concurrent.futures.Future[None] | None = None
         self._callbacks: list[Callable[[], object]] = []
-        # The clock starts with the call; which behaviour's limit counts is known when the files were looked at.
+        self._core: RealmCore | None = None
+        # The clock starts with the call; the files may say that the realm is new after all, or is not.
         began = Deadline(None)
-        self._core, self.is_new = RealmCore.acquire(configuration)
+        self._set_behavior(not RealmStore.exists(configuration.realm_path().path), began)
+        limit = self._file_deadline()
         try:
-            self.behavior: OpenRealmBehaviorConfiguration | None = None if sync is None else sync.behavior(self.is_new)
-            limit = None if self.behavior is None else self.behavior.time_out
-            self._deadline = Deadline(None if limit is None else limit - began.elapsed)
+            self._open_files(limit, began)
+        except LateError:
+            self._finished, self._error = True, self._late_files(limit)
+            return
+        try:
             self._begin()
         except BaseException:
-            self._core.release(abandon=True)
+            self.abandon()
+            raise
+
+    def _set_behavior(self, is_new: bool, began: Deadline) -> None:
+        sync = self.configuration.sync
+        self.is_new = is_new
+        self.behavior: OpenRealmBehaviorConfiguration | None = None if sync is None else sync.behavior(is_new)
+        limit = None if self.behavior is None else self.behavior.time_out
+        self._deadline = Deadline(None if limit is None else limit - began.elapsed)
+
+    def _file_deadline(self) -> Deadline:
+        behavior = self.behavior
+        if behavior is None or behavior.opens_immediately or behavior.time_out is None:
+            return Deadline(None)
+        return Deadline(max(behavior.time_out, FILE_SECONDS[behavior.time_out_behavior]))
+
+    def _open_files(self, deadline: Deadline, began: Deadline) -> None:
+        """Open the files and write the initial subscriptions."""
+        from realmframe.realm.realm import Realm
+
+        def acquire() -> tuple[RealmCore, bool]:
+            return RealmCore.acquire(self.configuration)
+
+        core, is_new = within(deadline, acquire, lambda found: found[0].release(abandon=True))
+        if is_new != self.is_new:
+            self._set_behavior(is_new, began)
+        self._core, self._realm = core, Realm(core, self.configuration)
+        try:
+            commit = initial_subscriptions(core, self._realm)
+            if commit is not None:
+                within(deadline, commit)
+        except BaseException:
+            self._realm.abandon()
+            self._core = self._realm = None
             raise
 
     def _begin(self) -> None:
-        from realmframe.realm.realm import Realm
-
-        session = self._core.session
-        self._realm = Realm(self._core, self.configuration)
-        write_initial_subscriptions(self._core, self._realm)
+        core = self._core
+        assert core is not None
+        session = core.session
         if session is not None:
             session.start()
         if session is None or self.behavior is None or self.behavior.opens_immediately:
@@ -97,32 +142,32 @@ class Opening:
             if session is None and self.is_new and on_first_open is not None:
                 on_first_open(self._realm)
             return
-        self._future = sync_loop().submit(self._wait())
+        self._future = sync_loop().submit(self._wait(core, session))
         self._future.add_done_callback(lambda _: self._stir())
 
-    async def _wait(self) -> None:
+    async def _wait(self, core: RealmCore, session: SyncSession) -> None:
         """*In the sync thread* Wait until everything is here."""
-        session = self._core.session
-        assert session is not None
         await session.wait_download()
         if session.options.flexible:
             self._awaited = "subscriptions"
             await session.wait_subscriptions()
             # What the new subscriptions brought is here; ask once more for what came meanwhile.
         if self.configuration.schema is not None:
-            check_schema(self.configuration.schema, self._core.store.snapshot.schema, side="The server")
+            check_schema(self.configuration.schema, core.store.snapshot.schema, side="The server")
 
     # ------------------------------------------------------------------ meanwhile
 
     @property
     def progress(self) -> TransferProgress:
         """Phase, bytes and estimate of what has come."""
+        if self._core is None:
+            return TransferProgress("files")
         session = self._core.session
         return TransferProgress("done", fraction=1.0) if session is None else session.transfer
 
     def on_progress(self, callback: Callable[[TransferProgress], object]) -> None:
         """Have a function called, in a thread of its own, when there is progress."""
-        if self._core.session is not None:
+        if self._core is not None and self._core.session is not None:
             self._core.session.progress(callback, mode="for_currently_outstanding_work")
 
     def done(self, timeout: float | None = 0.0) -> bool:
@@ -229,14 +274,15 @@ class Opening:
         return self._late()
 
     def _late(self) -> OpenTimeoutError:
-        session, progress = self._core.session, self.progress
+        core, progress = self._core, self.progress
+        session = None if core is None else core.session
         cause: RealmError | None = None if session is None else session.last_error
         seconds = self.behavior.time_out if self.behavior is not None else None
         # A session that others had open already was done once; this open waits for what is newer.
         phase = self._awaited if progress.phase == "done" else progress.phase
         why = f" Last: {cause.message}" if cause is not None else ""
         error = OpenTimeoutError(
-            f"The realm {self._core.path.name} did not open within {seconds:g} s: {_PHASES[phase]}, "
+            f"The realm {self._name} did not open within {seconds:g} s: {_PHASES[phase]}, "
             f"{progress.bytes:,} bytes had come.{why}",
             phase=phase,
             progress=progress.to_dict(),
@@ -246,21 +292,45 @@ class Opening:
         error.__cause__ = cause
         return error
 
+    @property
+    def _name(self) -> str:
+        return self.configuration.realm_path().path.name
 
-def write_initial_subscriptions(core: RealmCore, realm: Realm) -> None:
-    """Write what ``initial_subscriptions`` adds, exactly once in the life of a realm, or at each open if it says so."""
+    def _late_files(self, limit: Deadline) -> OpenTimeoutError:
+        return OpenTimeoutError(
+            f"The realm {self._name} did not open within {limit.seconds:g} s: {_PHASES['files']}.",
+            phase="files",
+            progress=self.progress.to_dict(),
+            hint="Try again, since reading goes on in the background; or look for a process that hangs with it open.",
+        )
+
+
+def initial_subscriptions(core: RealmCore, realm: Realm) -> Callable[[], object] | None:
+    """Ask what ``initial_subscriptions`` adds: once in the life of a realm, or at each open if it says so.
+
+    Returns
+    -------
+    callable or None
+        Writes it, exactly once whoever else does; None if there is nothing to write.
+    """
     sync = realm.configuration.sync
     if sync is None or sync.initial_subscriptions is None:
-        return
+        return None
     stored = core.subscriptions
     if not stored.is_new and not sync.rerun_on_open:
-        return
+        return None
     copy = stored.sets.latest.update()
     sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
     if stored.is_new:
-        stored.commit(copy, only_if_new=not sync.rerun_on_open)
-    elif _content(copy) != _content(stored.sets.latest):
-        stored.commit(copy)
+        return partial(stored.commit, copy, only_if_new=not sync.rerun_on_open)
+    return partial(stored.commit, copy) if _content(copy) != _content(stored.sets.latest) else None
+
+
+def write_initial_subscriptions(core: RealmCore, realm: Realm) -> None:
+    """Write what :func:`initial_subscriptions` gives."""
+    commit = initial_subscriptions(core, realm)
+    if commit is not None:
+        commit()
 
 
 def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:
