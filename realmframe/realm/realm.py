@@ -29,6 +29,7 @@ from realmframe.realm.copying import write_copy
 from realmframe.realm.core import RealmCore, is_open, let_go, open_cores
 from realmframe.realm.opening import Opening, open_async
 from realmframe.realm.prepare import prepare
+from realmframe.realm.schema import refuse_to_read
 from realmframe.realm.subscriptions import SubscriptionSet
 from realmframe.realm.transaction import Transaction
 from realmframe.store import RealmStore, Snapshot
@@ -176,6 +177,7 @@ class Realm:
 
     def __getitem__(self, class_name: str) -> LiveFrame:
         self.need_open()
+        refuse_to_read(self._snapshot.schema, class_name)
         return self._frames[class_name]
 
     def __repr__(self) -> str:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from realmframe.errors import SchemaMismatchError
-from realmframe.model import ObjectSchema, Schema
+from realmframe.errors import SchemaMismatchError, UsageError
+from realmframe.model import ClassKind, ObjectSchema, Schema
+
+
+def refuse_to_read(schema: Schema, class_name: str) -> None:
+    """Refuse to look for objects of an asymmetric class: none is ever kept here.
+
+    Raises
+    ------
+    UsageError
+    """
+    cls = schema.get(class_name)
+    if cls is not None and cls.kind is ClassKind.ASYMMETRIC:
+        raise UsageError(
+            f"The class {class_name} is asymmetric: its objects are uploaded, and nothing of them is kept here.",
+            hint="tx.create writes them; they can be read at the server.",
+        )
 
 
 def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from realmframe.client.blocking import block_on, wait_in_loop
 from realmframe.errors import QueryError, UsageError
 from realmframe.query import MAX_TEXT, parse, subscription_text
+from realmframe.realm.schema import refuse_to_read
 from realmframe.session.subscriptions import MutableSubscriptionSet as Changes
 from realmframe.session.subscriptions import State
 from realmframe.session.subscriptions import Subscription as Stored
@@ -275,6 +276,7 @@ def canonical_query(realm: Realm, class_name: str, query: str = EVERYTHING, *arg
     parsed = parse(query, *args)
     schema = realm.core.store.snapshot.schema
     if class_name in schema:
+        refuse_to_read(schema, class_name)
         parsed.bind(schema, class_name).check_flexible()
     elif realm.configuration.schema is not None:
         raise UsageError(

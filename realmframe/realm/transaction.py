@@ -20,6 +20,7 @@ from realmframe.frames.arrow import records_to_tables
 from realmframe.model import ClassKind, Key, ObjectSchema, PropertyType, Schema
 from realmframe.query import parse
 from realmframe.realm.place import WrittenObject
+from realmframe.realm.schema import refuse_to_read
 from realmframe.store import Snapshot, apply, erase_changeset, upsert_changeset
 
 #: The protocol's clock starts here.
@@ -84,7 +85,7 @@ class Transaction:
 
         Only what differs is: fields that changed, rows that were added or dropped. Asking again gives the same frame.
         """
-        self._class(class_name)
+        self._kept_class(class_name)
         if class_name not in self._edits:
             before = LiveFrames(_Pinned(self.snapshot))[class_name].realm.pin()
             self._edits[class_name] = (before, before.copy())
@@ -127,7 +128,7 @@ class Transaction:
         int
             How many objects matched.
         """
-        cls = self._class(class_name)
+        cls = self._kept_class(class_name)
         if not values:
             raise WriteError(f"tx.update({class_name!r}, ...) names no field.", hint="Write dep_delay=0.0.")
         rows = self._rows(cls, which, args)
@@ -160,7 +161,7 @@ class Transaction:
 
     def increment(self, class_name: str, key: Key, field: str, amount: int = 1) -> None:
         """Add to an integer, so that increments on several devices add up."""
-        prop = self._class(class_name).properties.get(field)
+        prop = self._kept_class(class_name).properties.get(field)
         if prop is None or prop.type not in (PropertyType.INT, PropertyType.MIXED):
             raise WriteError(f"{class_name}.{field} is no integer that could be incremented.")
         self.object(class_name, key)[field].increment(amount)
@@ -176,7 +177,7 @@ class Transaction:
         WriteError
             If there is no object with this key.
         """
-        cls = self._class(class_name)
+        cls = self._kept_class(class_name)
         rows = self._rows(cls, [key], ())
         if not len(rows):
             raise WriteError(f"{class_name} has no object with the key {key!r}.", hint="Create it first.")
@@ -189,7 +190,7 @@ class Transaction:
 
     def delete(self, class_name: str, which: Any = None, *args: Any) -> int:
         """Delete all objects that match; `which` as in :meth:`update`. Return how many."""
-        cls = self._class(class_name)
+        cls = self._kept_class(class_name)
         rows = self._rows(cls, which, args)
         if len(rows):
             self._put(erase_changeset(self.snapshot, class_name, rows))
@@ -247,6 +248,12 @@ class Transaction:
         if cls.kind is ClassKind.EMBEDDED:
             raise WriteError(f"{class_name} is embedded: its objects are written inside others.")
         self._check(class_name)
+        return cls
+
+    def _kept_class(self, class_name: str) -> ObjectSchema:
+        """Give a class whose objects can be looked for."""
+        cls = self._class(class_name)
+        refuse_to_read(self.schema, class_name)
         return cls
 
     def _key_name(self, cls: ObjectSchema) -> str:

@@ -11,6 +11,7 @@ from realmframe.changes import Changeset
 from realmframe.store.applied import Applied
 from realmframe.store.apply import apply
 from realmframe.store.journal import Kind, Record
+from realmframe.store.passing import without_passing
 from realmframe.store.pending import Changes, LocalChange
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def advance_reset(state: State, record: Record) -> tuple[State, Applied]:
     at = _HEAD.size + text_size
     head = json.loads(record.payload[_HEAD.size : at])
     pending = Changes.from_bytes(record.payload[at : at + pending_size])
-    applied = apply(state.snapshot, Changeset.decode(record.payload[at + pending_size :]), version=record.version)
+    changeset = Changeset.decode(record.payload[at + pending_size :])
+    applied = apply(state.snapshot, changeset, version=record.version)
+    applied = without_passing(state.snapshot, applied, lambda: changeset, record.version)
     after = replace(
         state,
         snapshot=applied.snapshot,

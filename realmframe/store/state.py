@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from realmframe.errors import RemoteProtocolError, UsageError
 from realmframe.store.applied import Applied
 from realmframe.store.apply import apply, loaded_only
 from realmframe.store.journal import Kind, Record
+from realmframe.store.passing import without_passing
 from realmframe.store.pending import Changes, LocalChange
 from realmframe.store.reset import advance_reset
 from realmframe.store.snapshot import Snapshot
@@ -170,6 +172,7 @@ def _advance_local(state: State, record: Record) -> tuple[State, Applied]:
     applied = _loaded(state, [data], record.version) if len(data) >= _BLOCKWISE else None
     if applied is None:
         applied = apply(state.snapshot, Changeset.decode(data), version=record.version)
+    applied = without_passing(state.snapshot, applied, lambda: Changeset.decode(data), record.version)
     pending = state.pending
     if state.owner is not None and data:
         pending = pending.appended(LocalChange(record.version, server_version, timestamp, data))
@@ -180,6 +183,10 @@ def _loaded(state: State, parts: Sequence[bytes | memoryview], version: int) -> 
     """Apply changesets while they are decoded, if they only create objects and fill them."""
     blocks = ((block, number == 0) for data in parts for number, block in enumerate(Changeset.blocks(data)))
     return loaded_only(state.snapshot, blocks, version=version)
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> Changeset:
+    return concat([Changeset.decode(bytes(part)) for part in parts])
 
 
 def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | None]:
@@ -195,6 +202,9 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
     known_all = not any(len(pending.after(form[1])) for form in head["entries"])
     if known_all and at >= _BLOCKWISE:
         applied = _loaded(state, parts, record.version)
+        if applied is not None:
+            whole = partial(_joined, parts)
+            applied = without_passing(state.snapshot, applied, whole, record.version)
     if applied is None and parts:
         entries = [
             Entry(server, client, timestamp, file_ident, bytes(part))
@@ -202,15 +212,16 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
         ]
         remote, pending = merged(state, entries)
         applied = apply(state.snapshot, remote, version=record.version)
+        applied = without_passing(state.snapshot, applied, lambda: remote, record.version)
     if progress.upload_server_version == 0:
         progress = replace(progress, upload_server_version=state.progress.upload_server_version)
-    kept = pending.after(progress.download_client_version)
+    unsent = pending.after(progress.download_client_version)
     snapshot = state.snapshot if applied is None else applied.snapshot
     return replace(
         state,
         snapshot=snapshot,
         progress=progress,
-        pending=kept,
+        pending=unsent,
         subscriptions=head.get("subscriptions", state.subscriptions),
         quarantine=(*state.quarantine, *head.get("quarantine", ())),
     ), applied
