@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import shutil
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import filelock
 
 from realmframe.client.integration import to_session
+from realmframe.client.migration import MIGRATION, Migration, adapted
 from realmframe.client.reset import FRESH
 from realmframe.errors import AuthError, RealmError
 from realmframe.session.client_session import ClientSession
@@ -78,6 +80,7 @@ class Binding:
                 session.waits.settle_as_follower()
                 await asyncio.sleep(ELECTION_SECONDS)
         session.store.refresh()
+        self._adapt()
         shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
         session.patience.trouble()  # there is no connection yet
         await self._check_token()
@@ -95,6 +98,18 @@ class Binding:
             if is_newer:
                 self.look()
 
+    def _adapt(self) -> None:
+        """Sync as the realm has come to be synced, by whichever process."""
+        session, store = self.session, self.session.store
+        if not session.options.may_upload:
+            return  # the fresh copy of a client reset, which is told how
+        session.options = adapted(session.options, store)
+        migration = Migration.of(store)
+        if migration is not None and session.options.partition is None and not migration.sentinel:
+            session.subscriptions.commit(session.subscriptions.sets.latest.update())
+            version = session.subscriptions.latest.version
+            store.set_extra(**{MIGRATION: replace(migration, sentinel=version).to_json()})
+
     async def _check_token(self) -> None:
         """Refresh an access token that has ended, also where the user's connection is still open."""
         session = self.session
@@ -109,7 +124,7 @@ class Binding:
         session = self.session
         store, options = session.store, session.options
         connection = session.app.sync.connection(session)
-        file = store.file
+        file, migration = store.file, Migration.of(store)
         start = SessionStart(
             latest_version=store.snapshot.version,
             file_ident=file.ident if file else 0,
@@ -119,6 +134,8 @@ class Binding:
             partition=options.partition,
             schema_version=options.schema_version,
             session_reason=self._reason,
+            migrated_partition=options.migrated_partition,
+            sentinel=migration.sentinel if migration is not None and options.partition is None else 0,
             may_upload=options.may_upload,
         )
         self._told_query = max((q.version for q in start.queries), default=0)
@@ -192,7 +209,8 @@ class Binding:
                 machine.unbind(time.monotonic())
             connection.pump()
 
-    def rebind(self) -> None:
-        """Bind again after a client reset, with the fresh copy's number."""
-        self._reason = 1
+    def rebind(self, reason: int = 1) -> None:
+        """Bind again, by default after a client reset, with the fresh copy's number."""
+        self._adapt()
+        self._reason = reason
         self._bind()

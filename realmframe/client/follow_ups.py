@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from realmframe.client.loop import sync_loop
+from realmframe.client.migration import Migration
 from realmframe.client.reset import ClientReset
 from realmframe.errors import AuthError, ClientResetError, NetworkError, RealmError, SyncError
 from realmframe.session import events as ev
+from realmframe.session.rules import SCHEMA_VERSION_CHANGED
 from realmframe.wire import Action
 
 if TYPE_CHECKING:
@@ -73,13 +75,49 @@ class FollowUps:
     def _reset(self, event: ev.SessionError) -> None:
         self.begin_reset(event.message or event.error, event.code, event.action, event.log_url)
 
-    def begin_reset(self, message: str, code: int, action: str, log_url: str = "") -> None:
+    def _migrate(self, event: ev.SessionError) -> None:
+        query, options = event.body.get("partitionQuery"), self.session.options
+        if options.flexible or options.partition is None or not isinstance(query, str) or not query:
+            self._broken(event, "asks a realm to migrate to Flexible Sync that cannot, or does not say how")
+            return
+        self.begin_reset(event.message, event.code, event.action, event.log_url, Migration(query, options.partition))
+
+    def _revert(self, event: ev.SessionError) -> None:
+        options = self.session.options
+        if options.migrated_partition is None or options.partition is None:
+            self._broken(event, "asks a realm to go back to its partition that has none")
+            return
+        self.begin_reset(event.message, event.code, event.action, event.log_url)
+
+    def _schema_changed(self, event: ev.SessionError) -> None:
+        """Tell of a schema that the realm cannot be turned into in place; with 236 its changes can still go up."""
+        session, goes_on = self.session, event.code == SCHEMA_VERSION_CHANGED
+        error = SyncError(
+            f"The server has another version of the schema than this realm: {event.message or event.error}.",
+            code=event.code,
+            action=event.action,
+            is_fatal=not goes_on,
+            hint="Upload what is left, delete the realm's files, and open it anew.",
+        )
+        if goes_on:
+            session.last_error = error
+            session.report(error)
+        else:
+            session.fail(error)
+
+    def _broken(self, event: ev.SessionError, what: str) -> None:
+        text = f"The server {what}: {event.error}, code {event.code}."
+        self.session.fail(SyncError(text, code=event.code, action=event.action, is_fatal=True))
+
+    def begin_reset(
+        self, message: str, code: int, action: str, log_url: str = "", migration: Migration | None = None
+    ) -> None:
         """Begin a client reset, unless one is under way."""
         session = self.session
         text = f"The server asks for a client reset: {message}"
         error = ClientResetError(text, code=code, action=action, is_fatal=True, log_url=log_url)
         if self._reset_task is None or self._reset_task.done():
-            work = session.guarded(ClientReset(session, error).run())
+            work = session.guarded(ClientReset(session, error, migration).run())
             self._reset_task = sync_loop().spawn(work, f"realmframe-reset-{session.store.path.name}")
 
     def _refresh_user(self, _event: ev.SessionError) -> None:
@@ -131,6 +169,9 @@ class FollowUps:
         ev.FollowUp.DELETE_FILE: _delete_file,
         ev.FollowUp.CLIENT_RESET: _reset,
         ev.FollowUp.CLIENT_RESET_NO_RECOVERY: _reset,
+        ev.FollowUp.MIGRATE_TO_FLX: _migrate,
+        ev.FollowUp.REVERT_TO_PBS: _revert,
+        ev.FollowUp.MIGRATE_SCHEMA: _schema_changed,
         ev.FollowUp.LOG_OUT: _logged_out,
         ev.FollowUp.REFRESH_USER: _refresh_user,
         ev.FollowUp.REFRESH_LOCATION: _refresh_location,

@@ -109,14 +109,16 @@ class Integration:
                 return session.store.snapshot.version  # what the server said before it asked for a reset
             self._is_committing = True
             try:
-                return session.store.integrate(
+                session.store.integrate(
                     found,
                     _to_store(event.progress),
                     subscriptions=None if query_version is None else session.subscriptions.bootstrapped(query_version),
                     quarantine=partial(reverted, events=event.compensating) if event.compensating else None,
-                ).version
+                )
             finally:
                 self._is_committing = False
+            session.cover_classes()
+            return session.store.snapshot.version
 
 
 def to_session(progress: StoredProgress) -> Progress:

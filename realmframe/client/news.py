@@ -107,6 +107,8 @@ class News:
     def _on_query_state(self, event: ev.QueryStateChanged) -> None:
         session = self.session
         session.subscriptions.advance(event.version, State(event.state), event.message or None)
+        if State(event.state) is State.COMPLETE:
+            session.end_migration(event.version)
         if State(event.state) is State.ERROR:
             session.report(
                 QueryError(f"The server refused the subscriptions: {event.message or 'no reason given'}.", kind="other")

@@ -18,8 +18,9 @@ class SessionOptions:
     ----------
     user_id : str
     flexible : bool
+        How it syncs; otherwise than configured after a migration, see :mod:`.migration`.
     partition : str or None
-        The partition as extended JSON text.
+        The partition as extended JSON text, as the app configured it; None for Flexible Sync.
     schema_version : int
     cancel_waits : bool
         Whether waits end with a non-fatal error once the app's time-out has passed.
@@ -30,6 +31,8 @@ class SessionOptions:
         1 for a session that belongs to a client reset.
     may_upload : bool
         False for the fresh copy of a client reset.
+    migrated_partition : str or None
+        What BIND tells of a realm that was migrated.
     """
 
     user_id: str
@@ -41,3 +44,4 @@ class SessionOptions:
     client_reset: ResetOptions = ResetOptions()  # noqa: RUF009 - frozen
     session_reason: int = 0
     may_upload: bool = True
+    migrated_partition: str | None = None

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.lost import quarantined
+from realmframe.client.migration import MIGRATION, Migration, covering
 from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.errors import ClientResetError, MergeError, RealmError, StorageError, UsageError
-from realmframe.session.subscriptions import ACTIVE_STATES, State
+from realmframe.session.subscriptions import ACTIVE_STATES, State, SubscriptionStore
 from realmframe.store import (
     Lost,
     RealmStore,
@@ -177,10 +178,13 @@ class ClientReset:
     session : SyncSession
     error : ClientResetError
         What the server said.
+    migration : Migration, optional
+        To Flexible Sync; see :mod:`.migration`.
     """
 
-    def __init__(self, session: SyncSession, error: ClientResetError) -> None:
-        self.session, self.error = session, error
+    def __init__(self, session: SyncSession, error: ClientResetError, migration: Migration | None = None) -> None:
+        self.session, self.error, self.migration = session, error, migration
+        self._reverts = error.action == Action.REVERT_TO_PBS
         self.options = session.options.client_reset
         self._folder = session.store.path / FRESH
 
@@ -191,7 +195,7 @@ class ClientReset:
         if self.options.mode == "none":
             session.give_up(self.error, None)
             return
-        if self.options.mode == MANUAL:
+        if self.options.mode == MANUAL and not self._moves:
             self._leave_to_app(self.error.message, self.options.on_manual)
             return
         try:
@@ -212,6 +216,11 @@ class ClientReset:
             except Exception:
                 log.exception("realm %s: on_after of the client reset failed", session.store.path.name)
 
+    @property
+    def _moves(self) -> bool:
+        """Whether the realm syncs in another way afterwards."""
+        return self.migration is not None or self._reverts
+
     def _leave_to_app(self, text: str, callback: Callable[..., object] | None, cause: Exception | None = None) -> None:
         known = self.session.store.extra.get("file_action") or {}
         # Another process that has the realm open may have told its app of a place already.
@@ -231,7 +240,8 @@ class ClientReset:
 
     async def _reset(self) -> tuple[Snapshot, ResetOutcome]:
         store = self.session.store
-        mode = mode_of(self.options.mode, self.error.action, store.extra.get("pending_reset"))
+        configured = RECOVER if self.options.mode == MANUAL else self.options.mode
+        mode = mode_of(configured, self.error.action, store.extra.get("pending_reset"))
         await asyncio.to_thread(shutil.rmtree, self._folder, True)
         fresh = await asyncio.to_thread(RealmStore.open, self._folder, owner=store.owner)
         try:
@@ -253,13 +263,15 @@ class ClientReset:
         """Fill the fresh copy."""
         session = self.session
         subscriptions = StoredSubscriptions(fresh)
-        if session.options.flexible:
+        if session.options.flexible and not self._moves:
             copy = subscriptions.sets.latest.update()
             for one in session.subscriptions.sets.active:
                 copy.add(one.object_class, one.query, new_id=one.id, now=one.created_at, name=one.name)
             subscriptions.commit(copy)
         options = replace(
             session.options,
+            flexible=session.options.flexible != self._moves,
+            migrated_partition=None,
             client_reset=ResetOptions("none"),
             session_reason=1,
             may_upload=False,
@@ -269,9 +281,16 @@ class ClientReset:
         downloading = type(session)(session.app, fresh, subscriptions, options)
         downloading.begin()
         try:
-            if session.options.flexible:
+            if options.flexible and not self._moves:
                 await downloading.wait_subscriptions()
             await downloading.wait_download()
+            if self.migration is not None:  # the classes are known now
+                covered = covering(subscriptions.latest, fresh.snapshot.schema, self.migration.query)
+                if covered is not None:
+                    subscriptions.commit(covered)
+                    downloading.binding.look()
+                    await downloading.wait_subscriptions()
+                    await downloading.wait_download()
         finally:
             await downloading.end()
 
@@ -315,11 +334,31 @@ class ClientReset:
             file,
             replace(progress, download_client_version=0, upload_client_version=0, upload_server_version=0),
             found.changes,
-            _subscriptions(state.subscriptions),
+            self._subscriptions(state, fresh),
             quarantined(found.lost, copy),
-            {"pending_reset": tracked},
+            {"pending_reset": tracked} | self._moved(),
         )
         return reset, ResetOutcome(did_recover, len(found.lost), copy)
+
+    def _subscriptions(self, state: StoreState, fresh: RealmStore) -> Any:
+        """Give the sets after it: what was in force is complete, what is newer is sent again."""
+        stored = state.subscriptions
+        if self._reverts:
+            return []
+        if self.migration is not None:
+            before = SubscriptionStore.from_json(stored or ())
+            now = StoredSubscriptions(fresh).latest
+            version = before.latest.version + 1
+            made = replace(now, version=version, state=State.COMPLETE, snapshot_version=state.snapshot.version + 1)
+            return SubscriptionStore([made]).to_json()
+        if stored is None:
+            return None
+        return [{**s, "state": str(State.COMPLETE)} if s["state"] in ACTIVE_STATES else s for s in stored]
+
+    def _moved(self) -> dict[str, Any]:
+        if not self._moves:
+            return {}
+        return {MIGRATION: None if self.migration is None else self.migration.to_json()}
 
     def _discarded(self, state: StoreState, fresh: RealmStore, pending: list[Any], base: int) -> Recovered:
         found = keep_schema(fresh.snapshot, pending, base)
@@ -342,13 +381,6 @@ def _check_schema(old: Snapshot, new: Snapshot) -> None:
         if known is None or gone:
             what = f"the class {name}" if known is None else f"{name}.{gone[0]}"
             raise MergeError(f"The server does not have {what} any more, which cannot be taken away here.")
-
-
-def _subscriptions(stored: Any) -> Any:
-    """Give the sets after a reset: what was in force is complete, what is newer is sent again."""
-    if stored is None:
-        return None
-    return [{**s, "state": str(State.COMPLETE)} if s["state"] in ACTIVE_STATES else s for s in stored]
 
 
 __all__ = ["REPEATED", "ClientReset", "ResetOptions", "ResetOutcome", "carry_out_file_action", "mode_of"]

@@ -22,6 +22,7 @@ from realmframe.client.follow_ups import FollowUps
 from realmframe.client.integration import Integration
 from realmframe.client.keywords import snake
 from realmframe.client.loop import sync_loop
+from realmframe.client.migration import MIGRATION, Migration, covering
 from realmframe.client.news import News
 from realmframe.client.observers import CONNECTION, STATE, Observers, in_sdk_form
 from realmframe.client.options import SessionOptions
@@ -393,6 +394,28 @@ class SyncSession:
         self.binding.detach()
         self.integration.clear()
         self.caught_up = False
+
+    def cover_classes(self) -> None:
+        """Subscribe to what is new in the schema of a migrated realm (any thread)."""
+        migration = Migration.of(self.store)
+        if migration is None or self.options.partition is None or not self.options.flexible:
+            return
+        copy = covering(self.subscriptions.latest, self.store.snapshot.schema, migration.query)
+        if copy is not None:
+            self.subscriptions.commit(copy)
+            self.wake()
+
+    def end_migration(self, version: int) -> None:
+        """*loop* Hear that a set is complete; the sentinel of a migrated realm opened flexibly ends the migration."""
+        migration = Migration.of(self.store)
+        if migration is None or self.options.partition is not None or version != migration.sentinel:
+            return
+        self.store.leave_partition(**{MIGRATION: None})
+        sync_loop().spawn(self.guarded(self._bind_natively()), f"realmframe-native-{self.store.path.name}")
+
+    async def _bind_natively(self) -> None:
+        await self.detach()
+        self.binding.rebind(reason=0)
 
     def rebind(self, outcome: ResetOutcome) -> None:
         """*loop* Bind again after a reset, with the fresh copy's number."""

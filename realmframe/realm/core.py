@@ -10,10 +10,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from realmframe.changes import Changeset
+from realmframe.client.migration import Migration, adapted
 from realmframe.client.options import SessionOptions
 from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.reset import ResetOptions, carry_out_file_action
@@ -111,6 +113,7 @@ class RealmCore:
             on_error=sync.on_error,
             client_reset=self._reset_options(sync.client_reset, configuration),
         )
+        options = adapted(options, self.store)
         return SyncSession(sync.user.app, self.store, self.subscriptions, options, self.write_lock, after=after)
 
     def _reset_options(self, form: ClientResetConfiguration, configuration: Configuration) -> ResetOptions:
@@ -243,6 +246,8 @@ class RealmCore:
         recorded, wanted = self.store.owner, self.owner
         if wanted is None or recorded == wanted:
             return
+        if recorded is not None and replace(recorded, partition=None) == wanted and Migration.of(self.store):
+            return  # the app has followed its server to Flexible Sync
         hint = "Give another path; realm.write_copy_to copies what is there."
         if recorded is None:
             raise UsageError(f"The realm {self.path} was made without sync and cannot be synced.", hint=hint)
@@ -279,6 +284,8 @@ class RealmCore:
         if configuration.read_only:
             raise UsageError("The realm is read_only, and its file lacks classes or properties of the schema.")
         self.commit(changeset)
+        if self.session is not None:
+            self.session.cover_classes()
 
     def newest(self) -> Snapshot:
         """Give the newest snapshot, with what other processes committed unless that would have to be waited for."""

@@ -318,7 +318,7 @@ class ClientSession:
         if self._target_mark > self._sent_mark:
             self._sent_mark = self._target_mark
             return Mark(self.number, self._sent_mark)
-        if self._delay_uploads:
+        if self._delay_uploads or 0 < self._start.sentinel <= self._sent_query:
             return None
         pending = self._next_query()
         if pending is not None and self._uploads.cursor[0] < pending.snapshot_version:

@@ -49,6 +49,8 @@ class SessionStart:
         1 for both sessions of a client reset.
     migrated_partition : str or None
         After a migration from partitions: the partition the realm was of.
+    sentinel : int
+        Version of the query set after whose QUERY nothing more is uploaded in this binding; 0: none.
     may_upload : bool
         False for the fresh copy that a client reset downloads: it never sends an UPLOAD.
     """
@@ -62,4 +64,5 @@ class SessionStart:
     schema_version: int = 0
     session_reason: int = 0
     migrated_partition: str | None = None
+    sentinel: int = 0
     may_upload: bool = True

@@ -324,6 +324,13 @@ class RealmStore(CheckpointedFiles):
         """Store anything else by name (JSON-able)."""
         self._meta(extra=values)
 
+    def leave_partition(self, **extra: Any) -> None:
+        """Make it a realm of Flexible Sync, and store other values in the same record."""
+        owner = self._state.owner
+        if owner is None:
+            raise UsageError(f"The realm at {self.path} does not sync.")
+        self._meta(owner=list(asdict(replace(owner, partition=None)).values()), extra=extra)
+
     def _meta(self, **changes: Any) -> None:
         with self._writing():
             self._append(st.meta_record(self._state, **changes))

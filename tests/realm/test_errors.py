@@ -26,6 +26,9 @@ ROWS: dict[str, tuple[type[rf.RealmError], bool, bool]] = {
     "DeleteRealm": (rf.SyncError, True, True),
     "ClientReset": (rf.ClientResetError, True, True),
     "ClientResetNoRecovery": (rf.ClientResetError, True, True),
+    "MigrateToFLX": (rf.SyncError, True, True),  # which this realm does already
+    "RevertToPBS": (rf.SyncError, True, True),  # to a partition that it never had
+    "MigrateSchema": (rf.SyncError, True, True),
     "LogOutUser": (rf.SyncError, True, False),
 }
 

@@ -13,6 +13,7 @@ from realmframe.session import ClientConnection, ServerConnection
 from realmframe.session import events as ev
 from realmframe.session.backoff import Delays
 from realmframe.session.rules import CONNECT_FAILED, LOST, after_close
+from realmframe.session.subscriptions import State
 from realmframe.session.timeouts import Timeouts
 from realmframe.wire import (
     Action,
@@ -23,6 +24,7 @@ from realmframe.wire import (
     JsonError,
     Ping,
     Pong,
+    Query,
     Upload,
     UploadEntry,
     json_error_body,
@@ -340,3 +342,21 @@ def test_a_version_is_never_said_to_hold_two_server_versions(dialect: Any) -> No
         for entry in upload.entries:
             versions.setdefault(entry.client_version, set()).add(entry.server_version)
     assert all(len(v) == 1 for v in versions.values())
+
+
+def test_nothing_is_uploaded_after_the_sentinel() -> None:
+    """A migrated realm that becomes an ordinary flexible one sends what is older than the sentinel, nothing newer."""
+    realm = Realm()
+    realm.write(b"older")
+    sentinel = realm.subscribe({"P": "TRUEPREDICATE "})
+    pair = Pair(FLX, realm, sentinel=sentinel.version, migrated_partition='"p"')
+    pair.settle()
+    pair.write(b"newer")
+    pair.server.write(b"theirs")
+    pair.settle()
+    sent = [e.changeset for m in pair.said if isinstance(m, Upload) for e in m.entries]
+    assert sent == [b"older"]
+    assert [m.body["migratedPartition"] for m in pair.said if isinstance(m, Bind)] == ['"p"']
+    said = [type(m) for m in pair.said if isinstance(m, Upload | Query)]
+    assert said[-1] is Query
+    assert realm.sets[sentinel.version].state is State.COMPLETE
