@@ -23,6 +23,8 @@ from realmframe.store import RealmStore, difference_changeset, objects_changeset
 from realmframe.testing import Server
 from realmframe.wire import Action, JsonError, json_error_body
 
+from .test_several_processes import Child
+
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "owner": "string?", "tags": "string[]"}, "_id")
 CAT = rf.ObjectSchema("Cat", {"_id": "int", "owner": "string?"}, "_id")
 QUERY = 'owner == "me"'
@@ -278,6 +280,28 @@ def test_opened_flexibly(moving: Moving) -> None:
     with moving.open("b", flexible=True) as other:
         assert settle(other) == {1: "Rex", 2: "offline", 3: "native"}
     assert moving.sent == [232]
+
+
+def test_another_process_follows(moving: Moving) -> None:
+    """One process migrates for all that have the realm open: who syncs it next does so flexibly, without being told."""
+    mine = moving.open("a")
+    write(mine, 1, "Rex")
+    settle(mine)
+    child = Child(moving.server.url, moving.folder / "a", moving.app_id, partition_value="mine")
+    try:
+        moving.migrate()
+        moving.engine.end_user(moving.app_id, mine.sync_session.options.user_id)  # its connection is closed
+        until(lambda: mine.sync_session.options.flexible)
+        write(mine, 2, "mine")
+        settle(mine)
+        mine.close()
+        child.ask("write", 1, "child")
+        child.ask("upload")
+        assert child.names() == {1: "child", 2: "mine"}
+        assert moving.sent == [232]
+        assert moving.binds[-1]["migratedPartition"] == '"mine"'
+    finally:
+        child.end()
 
 
 @pytest.mark.parametrize("query", [None, ""])
