@@ -17,7 +17,7 @@ from starlette.routing import WebSocketRoute
 from realmframe.server.accounts import Accounts, CustomFunction
 from realmframe.server.api import Api, refusal
 from realmframe.server.database import Database
-from realmframe.server.engine import Engine
+from realmframe.server.engine import Engine, claim
 from realmframe.server.foreign import JwtProvider
 from realmframe.server.passwords import Confirm, PasswordPolicy, Reset, SendMail
 from realmframe.server.permissions import Permissions
@@ -76,6 +76,10 @@ def create_app(
     """
     kept = tempfile.TemporaryDirectory(prefix="realmframe-server-") if data is None else None
     folder = Path(kept.name if kept is not None else str(data))
+    running = None
+    if kept is None:  # before anything else, so that whoever makes the application gets the error
+        folder.mkdir(parents=True, exist_ok=True)
+        running = claim(folder)
     opened = Database(folder, database)
     tokens = Tokens(opened.secret("token key"), access_token_seconds)
     policy = PasswordPolicy(confirm or ("auto" if development else "mail"), reset, send_mail)
@@ -87,12 +91,13 @@ def create_app(
         jwt=JwtProvider(secret=jwt) if isinstance(jwt, str) else jwt,
         policy=policy,
     )
-    engine = Engine(opened, development=development, folder=folder if kept is None else None, permissions=permissions)
-    try:
-        engine.claim()  # here, so that whoever makes the application gets the error
-    except BaseException:
-        opened.close()
-        raise
+    engine = Engine(
+        opened,
+        development=development,
+        folder=folder if kept is None else None,
+        permissions=permissions,
+        running=running,
+    )
     accounts.on_end = engine.end_user
     api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
 

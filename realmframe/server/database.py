@@ -210,7 +210,8 @@ class Database:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "server.sqlite"
-            if url is None:
+            if url is None and not path.exists():
+                # Only then: closing a file ends all locks that the process has on it, SQLite's included.
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self.engine = sa.create_engine(url or f"sqlite:///{path}", pool_pre_ping=bool(url))
             if self.engine.dialect.name == "sqlite":

@@ -25,7 +25,7 @@ from realmframe.server.partitions import PREFIX, partition_of, respell
 from realmframe.server.permissions import Permissions
 from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered
 from realmframe.session.server import ServerConnection, ServerState
-from realmframe.store.lock import lock_file, try_lock
+from realmframe.store.lock import Lock, lock_file, try_lock
 from realmframe.wire import (
     Action,
     Bind,
@@ -133,6 +133,24 @@ class Connection:
             return goes_on
 
 
+def claim(folder: Path, lock: Lock | None = None) -> Lock:
+    """Become the one server of a data folder; :meth:`Engine.stop` lets it go.
+
+    Raises
+    ------
+    StorageError
+        If another server has it.
+    """
+    running = lock or lock_file(folder, RUNNING)
+    if not try_lock(running, CLAIM_SECONDS):
+        raise StorageError(
+            f"Another server runs on the data folder {folder}.",
+            path=str(folder),
+            hint="Stop it first, or give this one a folder of its own with --data.",
+        )
+    return running
+
+
 class Engine:
     """Runs sync.
 
@@ -143,6 +161,8 @@ class Engine:
     folder : Path, optional
         Where checkpoints lie.
     permissions : Permissions, optional
+    running : Lock, optional
+        What :func:`claim` gave.
     """
 
     def __init__(
@@ -152,6 +172,7 @@ class Engine:
         development: bool,
         folder: Path | None = None,
         permissions: Permissions | None = None,
+        running: Lock | None = None,
     ) -> None:
         self.permissions = permissions or Permissions()
         self._database, self._development, self._folder = database, development, folder
@@ -165,23 +186,8 @@ class Engine:
         self._closing: dict[Connection, int] = {}
         self._look_at = 0.0
         #: Says to ``realmframe admin`` that somebody carries out orders.
-        self._running = lock_file(folder, RUNNING) if folder is not None else None
+        self._running = running or (lock_file(folder, RUNNING) if folder is not None else None)
         self._thread = threading.Thread(target=self._run, name="realmframe-server-engine", daemon=True)
-
-    def claim(self) -> None:
-        """Become the one server of the data folder, if there is one; :meth:`stop` lets it go.
-
-        Raises
-        ------
-        StorageError
-            If another server has it.
-        """
-        if self._running is not None and not try_lock(self._running, CLAIM_SECONDS):
-            raise StorageError(
-                f"Another server runs on the data folder {self._folder}.",
-                path=str(self._folder),
-                hint="Stop it first, or give this one a folder of its own with --data.",
-            )
 
     def start(self) -> None:
         """Start the thread.
@@ -191,7 +197,8 @@ class Engine:
         StorageError
             If another server runs on the data folder.
         """
-        self.claim()
+        if self._running is not None and self._folder is not None:
+            claim(self._folder, self._running)
         respell(self._database, self._folder)
         self._thread.start()
 

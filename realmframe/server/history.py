@@ -424,7 +424,7 @@ class History:
                 continue
             rows = np.flatnonzero((changeset.table == number) & (changeset.op == _CREATE))
             table = self.snapshot.tables[name]
-            ids = table.find_ids(*key_words_of(changeset, rows))
+            ids = table.find_ids(*key_words_of(changeset, rows, table.index.secret))
             if (ids >= 0).any():
                 gone.append(erase_changeset(self.snapshot, name, table.positions(np.unique(ids[ids >= 0]))))
         return concat([*gone, changeset]) if gone else changeset

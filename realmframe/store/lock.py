@@ -18,6 +18,8 @@ from realmframe.store.files import FileSystem, explained
 if sys.platform != "win32":  # which refuses to delete files in use by itself
     import fcntl
 
+#: A lock between processes.
+Lock = filelock.FileLock
 #: How long a writer waits for another process.
 LOCK_SECONDS: Final = 60.0
 WRITE, USE, SYNC, CHECKPOINT = "write.lock", "use.lock", "sync.lock", "checkpoint.lock"

@@ -125,6 +125,24 @@ def test_a_second_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
 
 
+LOOK = """
+import sqlite3, sys
+try:
+    print(sqlite3.connect(sys.argv[1], timeout=0).execute("PRAGMA journal_mode=DELETE").fetchone()[0])
+except sqlite3.OperationalError as fault:
+    print(fault)
+"""
+
+
+def test_opening_the_database_again_leaves_its_locks(tmp_path: Path) -> None:
+    """A file opened and closed once more in a process loses the locks of the process: others would take it for free."""
+    with Server(tmp_path):
+        db.Database(tmp_path).close()
+        arguments = [sys.executable, "-c", LOOK, str(tmp_path / "server.sqlite")]
+        done = subprocess.run(arguments, capture_output=True, timeout=60, check=True, text=True)
+        assert done.stdout == "database is locked\n"
+
+
 def test_a_killed_server_leaves_its_folder_free(tmp_path: Path) -> None:
     """The lock dies with its process."""
     server = Server(tmp_path, process=True)
