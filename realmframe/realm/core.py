@@ -206,8 +206,8 @@ class RealmCore:
     @classmethod
     def _open_files(cls, place: RealmPath, configuration: Configuration) -> tuple[RealmCore, bool]:
         """Open a realm's files; it takes as long as it takes."""
-        is_new = not RealmStore.exists(place.path)
         try:
+            is_new = not RealmStore.exists(place.path)
             core = cls(place, configuration)
             if core.store.extra.get("file_action") and not core.store.read_only:
                 # What a client reset or the server wanted done with the files could not be done when they were closed.

@@ -155,6 +155,7 @@ def test_discard(server: Server, open_dogs: Any, mode: str, recovery: bool) -> N
     assert "recovered-realms" in outcome.copy
 
 
+@flexible_only
 def test_recover_where_it_is_not_allowed(server: Server, open_dogs: Any) -> None:
     """Mode recover without permission to recover fails: the files are moved aside when the realm is closed."""
     told: list[Any] = []
@@ -175,6 +176,7 @@ def test_recover_where_it_is_not_allowed(server: Server, open_dogs: Any) -> None
     assert names(open_dogs("a")) == {1: "Rex", 3: "theirs", 60: "theirs"}
 
 
+@flexible_only
 def test_manual(server: Server, open_dogs: Any) -> None:
     """Mode manual tells the app and moves the files aside when the realm is closed."""
     told: list[Any] = []
@@ -402,6 +404,7 @@ def test_logged_out_while_resetting(server: Server, open_dogs: Any) -> None:
     assert names(mine) == {1: "Rex", 2: "offline"}
 
 
+@flexible_only
 def test_one_reset_after_another(server: Server, open_dogs: Any) -> None:
     """Once everything was exchanged the next reset is no loop: it recovers as the first one did."""
     mine, other = open_dogs("a", client_reset=RECOVER), open_dogs("b")

@@ -240,6 +240,7 @@ def test_the_resetting_process_is_killed(site: Site, dies: str) -> None:
     assert not (mine.path / "fresh").exists()
 
 
+@pytest.mark.parametrize("site", ["flexible"], indirect=True)
 def test_manual(site: Site) -> None:
     """Each process is told, one after the other; the last one to close moves the files aside."""
     site.open("a").close()
