@@ -24,7 +24,7 @@ def within(deadline: Deadline, work: Callable[[], T], undo: Callable[[T], object
     Parameters
     ----------
     deadline : Deadline
-        Without an end the work is done in the caller's thread.
+        Without an end too the work is done in that thread: Ctrl-C then meets nobody but the one who waits.
     work : callable
         Goes on after the deadline: what has begun with files is brought to its end.
     undo : callable, optional
@@ -37,8 +37,6 @@ def within(deadline: Deadline, work: Callable[[], T], undo: Callable[[T], object
     Exception
         Whatever the work raises.
     """
-    if deadline.remaining is None:
-        return work()
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     lock = threading.Lock()
     is_given_up = False
@@ -61,7 +59,7 @@ def within(deadline: Deadline, work: Callable[[], T], undo: Callable[[T], object
         while True:
             left = deadline.remaining
             try:
-                return future.result(min(_TICK, left or 0.0))
+                return future.result(_TICK if left is None else min(_TICK, left))
             except concurrent.futures.TimeoutError:
                 if future.done():
                     raise  # the work's own
