@@ -12,7 +12,8 @@ import numpy as np
 
 from realmframe.changes import Changeset
 from realmframe.model import ClassKind, Schema
-from realmframe.store.apply import Applied, apply
+from realmframe.store.applied import Applied
+from realmframe.store.apply import apply
 from realmframe.store.load import IS_SCHEMA
 from realmframe.store.snapshot import Snapshot
 
