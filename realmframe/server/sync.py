@@ -433,7 +433,7 @@ class RealmSync:
             session.needs_ack = True
             if found is not None:
                 self._fan_out(found)
-                if session.flexible or entry.server_version < self.history.trimmed:
+                if session.flexible or entry.server_version < max(self.history.trimmed, session.synthetic):
                     self._correct(session, found)
                 if session.flexible:
                     self._compensate(session, found)
