@@ -299,9 +299,10 @@ class RealmSync:
         except QueryError:
             session.view = View({})  # it was valid once; the schema has moved on
         if message.download_server_version == 0:
-            self._queue_bootstrap(session, View({}), session.view, session.query_version)
-            session.first = session.synthetic
-            self._remind(session, 0)
+            kept = self._tell_again(session, 0)
+            taken_back = self._states_of_reverted(session, kept) if len(kept) else None
+            self._queue_bootstrap(session, View({}), session.view, session.query_version, taken_back)
+            session.first = -1 if len(kept) else session.synthetic
         else:
             self._catch_up(session, message.download_server_version)
 
@@ -338,15 +339,16 @@ class RealmSync:
         """Queue what a client needs to get from one version to the newest."""
         history = self.history
         version = history.version
-        taken_back = concat([made.erasures() for v, made in session.file.reverted.items() if v > since])
+        taken_back = self._tell_again(session, since, tell=tell)
         entries = history.since(since)
         *most, last = [*catch_up(history.snapshot, entries, session.view, session.file.ident, taken_back), None]
         last = most.pop() if most else last
         # Only with the last one it has everything: when the connection ends before, all of it comes again.
         for data in most:
             self._queue_made(session, since, data, since)
-        # What is taken back comes with what the client is told of it.
-        self._remind(session, since, tell=tell)
+        if len(taken_back):
+            # All of it at once: a client that has a part of what comes with a version is taken to have the rest.
+            self._send_reverted(session, taken_back)
         if last is not None:
             self._queue_made(session, version, last, since)
             session.synthetic = version
@@ -359,12 +361,17 @@ class RealmSync:
         session.outbox.append(Changes(version, client, (item,), len(data), before))
         session.outbox_bytes += len(data)
 
-    def _queue_bootstrap(self, session: Session, old: View, new: View, query_version: int) -> None:
+    def _queue_bootstrap(
+        self, session: Session, old: View, new: View, query_version: int, also: bytes | None = None
+    ) -> None:
+        """Queue a bootstrap, with one more changeset at its end."""
         history = self.history
         have = history.snapshot.schema if session.has_schema else None
         session.has_schema = True
         session.synthetic = session.covered = history.version
         batches = bootstrap(history.snapshot, have, old, new)
+        if also is not None:
+            batches = (([*made, also] if last else made, estimate, last) for made, estimate, last in batches)
         session.outbox.append(Bootstrap(history.version, session.file.client_version, query_version, batches))
 
     def query(self, session: Session, message: Query) -> None:
@@ -462,7 +469,7 @@ class RealmSync:
         named = {(i.table, i.pk): (i.table, i.pk, reason) for i in refused.instructions() if hasattr(i, "pk")}
         made = Reverted(self.history.version, found.entry.client_version, tuple(named.values()))
         self._warn(session, made)
-        self._send_reverted(session, made)
+        self._send_reverted(session, made.erasures())
 
     def _warn(self, session: Session, made: Reverted) -> None:
         """Tell a client of writes that were reverted; it hears of them once it has the server version."""
@@ -472,24 +479,25 @@ class RealmSync:
             at -= 1  # what belongs to one version comes in one message
         session.outbox.insert(at, made.warning(session.number))
 
-    def _send_reverted(self, session: Session, made: Reverted) -> None:
-        """Send a client the objects of a write that was reverted, as they are now."""
-        history, changeset = self.history, made.erasures()
-        session.synthetic = session.covered = version = history.version
+    def _send_reverted(self, session: Session, named: Changeset) -> None:
+        """Send a client the objects of writes that were reverted, as they are now."""
+        session.synthetic = session.covered = version = self.history.version
         if session.is_lagging:
             return  # it comes when the client catches up
-        unseen = {n: "FALSEPREDICATE" for n in classes_of(changeset) if not session.view.sees(n)}
-        data = states_of(history.snapshot, changeset, View(session.view.texts | unseen)).encode()
         # An entry has to come, even an empty one: the client tells its app when this version is there.
-        self._queue_made(session, version, data, version - 1)
+        self._queue_made(session, version, self._states_of_reverted(session, named), version - 1)
 
-    def _remind(self, session: Session, since: int, *, tell: bool = True) -> None:
-        """Send again what was reverted after a version, since the client may not have got it."""
-        for version in sorted(v for v in session.file.reverted if v > since):
-            made = session.file.reverted[version]
-            if tell:
-                session.outbox.append(made.warning(session.number))
-            self._send_reverted(session, made)
+    def _states_of_reverted(self, session: Session, named: Changeset) -> bytes:
+        unseen = {n: "FALSEPREDICATE" for n in classes_of(named) if not session.view.sees(n)}
+        return states_of(self.history.snapshot, named, View(session.view.texts | unseen)).encode()
+
+    def _tell_again(self, session: Session, since: int, *, tell: bool = True) -> Changeset:
+        """Tell again of what was reverted after a version, since the client may not have got it; name the objects."""
+        kept = [made for version, made in sorted(session.file.reverted.items()) if version > since]
+        if tell:
+            # It comes with the newest version, and real clients expect an error's version among those that come.
+            session.outbox += [replace(m, version=self.history.version).warning(session.number) for m in kept]
+        return concat([made.erasures() for made in kept])
 
     def _integrate(self, session: Session, entry: UploadEntry) -> Integrated | None:
         history, development = self.history, self.development

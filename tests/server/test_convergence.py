@@ -10,6 +10,8 @@ import random
 from collections import deque
 from typing import Any
 
+import pytest
+
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddInteger, ArrayInsert, CreateObject, EraseObject, Update
 from realmframe.server import bootstrap
@@ -19,7 +21,17 @@ from realmframe.server.history import History
 from realmframe.server.sync import RealmSync, Session
 from realmframe.session.checks import check_entries, check_progress
 from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
-from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Mark, Query, Upload, UploadEntry
+from realmframe.wire import (
+    BatchState,
+    ClientIdent,
+    Download,
+    JsonError,
+    Mark,
+    Query,
+    Upload,
+    UploadEntry,
+    primary_key_from_text,
+)
 from tests.simulation.writes import SCHEMA, VIEWS, contents
 
 
@@ -86,6 +98,7 @@ class Client:
         self.clock = 1_000
         self.staged: list[Entry] = []
         self.rejected: list[Any] = []
+        self.announced: list[int] = []
 
     # ---- the connection
 
@@ -93,7 +106,7 @@ class Client:
         """BIND and IDENT."""
         assert self.store.file is not None
         p, file = self.store.progress, self.node.sync.history.files[self.store.file.ident]
-        self.pipe, self.sending = Pipe(), deque()
+        self.pipe, self.sending, self.announced = Pipe(), deque(), []
         self.cursor, self.asked = p.upload_client_version, self.active[0]
         self.session = Session(1, self.pipe, file, flexible=True)
         self.received: Any = p
@@ -152,6 +165,7 @@ class Client:
         elif isinstance(message, JsonError):
             assert message.code == 231
             self.rejected.append(message)
+            self.announced.append(message.body["compensatingWriteServerVersion"])
         else:
             assert isinstance(message, Mark)
         return True
@@ -171,14 +185,24 @@ class Client:
             m.upload_server_version,
         )
         if m.batch is BatchState.STEADY_STATE:
+            self._compensate(entries)
             self.store.integrate(entries, progress)
             return
         self.staged += entries
         if m.batch is BatchState.LAST_IN_BATCH:
+            self._compensate(self.staged)
             self.store.integrate(self.staged, progress)
             self.staged = []
             if m.query_version == self.wanted[0]:
                 self.active = self.wanted[:2]
+
+    def _compensate(self, entries: list[Entry]) -> None:
+        """Check what the real engine asserts: that an error of a reverted write comes with its version's entries."""
+        if entries:
+            assert self.announced == sorted(self.announced)
+            told = [v for v in self.announced if v <= entries[-1].server_version]
+            assert all(v >= entries[0].server_version for v in told)
+            self.announced = self.announced[len(told) :]
 
     # ---- writing
 
@@ -431,3 +455,39 @@ def test_creation_that_came_to_nothing_while_its_writer_was_away(tmp_path):
     world.node.finish()
     b.lose()
     world.check()
+
+
+@pytest.mark.parametrize("is_fresh", [False, True], ids=["catches up", "begins"])
+@pytest.mark.parametrize("stays", [False, True], ids=["cut", "goes on"])
+@pytest.mark.parametrize("count", range(1, 6))
+def test_several_reverted_writes_told_again(tmp_path, count, stays, is_fresh):
+    """What a client writes, or is cut off, among the reminders of several reverted writes costs it none of them."""
+    world = World(tmp_path, 0, 2)
+    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    if is_fresh:
+        b = Client(world.node, tmp_path / "fresh", world.rng, "f")
+        world.clients.append(b)
+        b.commit(*SCHEMA)
+        b.connect()
+    _write(b, 1, 2, area=3)
+    _write(a, 3)
+    b.upload()
+    while b.deliver():
+        pass
+    world.node.finish()
+    b.lose()  # with all of the answers
+    a.upload()
+    a.deliver()
+    world.node.finish()
+    b.connect()
+    for _ in range(count):
+        b.receive()
+    if not stays:
+        b.lose()
+    for key in b.items().get("Item", ()):
+        b.commit(ArrayInsert("Item", key, "tags", (0,), "late", 0))
+    if is_fresh:
+        b.subscribe("area == 1 ")
+    world.check()
+    told = {rejected["pk"] for error in b.rejected for rejected in error.body["rejectedUpdates"]}
+    assert {primary_key_from_text(text) for text in told} == {1, 2}

@@ -29,6 +29,13 @@ FAILED = [
     (1059, "a torn tail was cut off, and came back after the next power failure"),
     (1067, "a client with an upload that was fitted was taken to have integrated more than it had"),
 ]
+#: The same of short worlds.
+FAILED_SHORT = [
+    (11112, "a client cut off between two reminders of reverted writes, and a server killed, lost the second"),
+    (12928, "a write made between two reminders of reverted writes was refused"),
+    (13258, "a client killed between two reminders of reverted writes lost the second"),
+    (13934, "a write on an object whose erasure came in a second reminder was refused"),
+]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -48,6 +55,12 @@ def test_world_with_client_resets(seed, mode):
 def test_world_that_failed_once(seed, reason):
     """What was found by a seed stays mended."""
     World(seed, reset_mode=None).run()
+
+
+@pytest.mark.parametrize(("seed", "reason"), FAILED_SHORT)
+def test_short_world_that_failed_once(seed, reason):
+    """What was found by a seed of a short world stays mended."""
+    World(seed, phases=1, steps=40).run()
 
 
 def test_same_seed_same_world():
