@@ -137,6 +137,26 @@ def test_told_again_after_a_lost_connection(tmp_path: Path, kind: str, restarts:
     database.engine.dispose()
 
 
+def test_what_is_told_again_comes_whole(tmp_path: Path) -> None:
+    """Writes told again come in one message: a client that dies between two of one version would miss the rest."""
+    wanted = {("Dog", 7), ("Dog", 8), ("Dog", 9)}
+    with _server(tmp_path) as server:
+        client = _Client(server)
+        before = client.session.rules.version, client.session.rules.client
+        client.send(*(_named("Dog", key, "Tom") for _, key in sorted(wanted)))
+        wire = client.session.wire
+        wire.send(Ping(1, 0))
+        wire.until(lambda: 1 in wire.pongs, wait=9.0)
+        client.session.rules.version, client.session.rules.client = before
+        client.session.wire.close()
+        session = client.connect(server)
+        _mark(session)
+        assert _told(session) == sorted(wanted)
+        first = next(d for d in session.downloads if d.download_server_version > before[0])
+        instructions = [i for e in first.entries for i in Changeset.decode(e.changeset).instructions()]
+        assert {(i.table, i.pk) for i in instructions if isinstance(i, EraseObject)} == wanted
+
+
 def _check_told_once(client: _Client, server: Server, wanted: list[tuple[str, Any]]) -> None:
     for _ in range(2):  # as long as the client has not got it
         session = client.connect(server)

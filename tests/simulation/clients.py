@@ -38,6 +38,11 @@ class SimulatedConnection(Connection):
         self.machine.random = random.Random(f"{app.device.world.seed} {app.device.name} {app.device.starts}")
         self.machine._numbers = app.device.world.session_numbers
 
+    def pump(self) -> None:
+        """Act, unless the process is dead: what its cancelled tasks still say must not make it connect again."""
+        if self.app.is_running:
+            super().pump()
+
     @contextlib.asynccontextmanager
     async def _dial(self, url: str, limit: float) -> AsyncIterator[Any]:
         link: Link = await self.app.device.world.network.dial(self.app.device, flexible=self.flexible)
@@ -54,12 +59,18 @@ class App:
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self._starts = device.starts
         self.sync_timeouts = SyncTimeouts()
         self.metadata = SimpleNamespace(get=lambda _user: None, folder=device.folder / "metadata")
         self.services = SimpleNamespace(
             is_located=True, known_location=SimpleNamespace(sync_route="ws://server/sync"), location=self._location
         )
         self.sync = SyncClient(self)  # type: ignore[arg-type]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process that made it lives; the device may have started another one since."""
+        return not self.device.is_dead and self.device.starts == self._starts
 
     async def access_token(self, _user: str, *, stale: str | None = None) -> str:
         """Give a token."""
