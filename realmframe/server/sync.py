@@ -286,7 +286,8 @@ class RealmSync:
         history = self.history
         session.covered = session.partial = history.version
         session.sent = message.download_server_version
-        session.synthetic = message.download_server_version
+        # A partition whose log is whole never made up a state: what its clients hold needs no correction.
+        session.synthetic = message.download_server_version if session.flexible or history.trimmed else 0
         history.advance(session.file, message.download_client_version, 0)
         session.sent_client = message.download_client_version
         self.sessions.append(session)

@@ -35,6 +35,7 @@ FAILED_SHORT = [
     (12928, "a write made between two reminders of reverted writes was refused"),
     (13258, "a client killed between two reminders of reverted writes lost the second"),
     (13934, "a write on an object whose erasure came in a second reminder was refused"),
+    (12390, "clients of a partition with its whole log were corrected, and what they wrote on that was refused"),
     (12395, "writes that were taken back came again in several messages of one version"),
     (12401, "so they did, and the server died between them"),
     (12499, "so they did, and the session ended between them and the objects caught up"),
