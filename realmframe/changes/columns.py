@@ -73,6 +73,8 @@ COLUMNS: Final[dict[str, str]] = {
 }
 
 
+#: By opcode, whether it changes the schema: AddTable, EraseTable, AddColumn, EraseColumn.
+IS_SCHEMA: Final[Array] = np.isin(np.arange(256), (0, 1, 6, 7))
 #: A heap of no more bytes is copied to read all strings at once.
 _SMALL_HEAP: Final = 4096
 
@@ -108,6 +110,11 @@ class Changeset:
 
     def __repr__(self) -> str:
         return f"<Changeset of {len(self)} instructions, {len(self.string_start)} strings>"
+
+    @property
+    def is_schema(self) -> Array:
+        """Whether each instruction changes the schema."""
+        return np.asarray(IS_SCHEMA[self.op])
 
     @property
     def strings(self) -> list[str]:

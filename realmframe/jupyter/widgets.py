@@ -10,8 +10,7 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import ipywidgets as w
 
@@ -178,8 +177,3 @@ class OpenProgress(w.HBox):
         self._label.value = html.escape(text)
         self.children = [self._bar, self._label]
         self._button.close()
-
-
-def static_picture(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Give the HTML that a saved notebook shows where widgets do not run."""
-    return {"text/html": table_html(head, rows)}

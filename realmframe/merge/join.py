@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from realmframe.changes import Changeset
+from realmframe.changes.columns import IS_SCHEMA
 from realmframe.changes.jit import kernel
 from realmframe.model import PayloadType
 
 _ERASE_TABLE, _ERASE_OBJECT, _ADD_COLUMN = 1, 3, 6
-_IS_SCHEMA = np.isin(np.arange(256), (0, 1, 6, 7))
 _IS_DESTRUCTIVE = np.isin(np.arange(256), (1, 7))
 _HAS_PATH = np.isin(np.arange(256), (4, 5, 8, 9, 10, 11, 12, 13))
 _LINK = int(PayloadType.LINK)
@@ -117,7 +117,7 @@ def _join_objects(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -
     for side, (mine, its) in enumerate(((left, right), (right, left))):
         erases = np.flatnonzero(mine.op == _ERASE_OBJECT)
         if len(erases):
-            theirs = np.flatnonzero(~_IS_SCHEMA[its.op])
+            theirs = np.flatnonzero(~IS_SCHEMA[its.op])
             ours, hit = _shared(mine.of_object[erases], its.of_object[theirs])
             mark(side, erases[ours])
             mark(1 - side, theirs[hit])
@@ -125,7 +125,7 @@ def _join_objects(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -
 
 def _join_schema(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -> None:
     """Mark the schema, and what the other side does to classes that are erased or lose a property."""
-    rows = [np.flatnonzero(_IS_SCHEMA[side.op]) for side in (left, right)]
+    rows = [np.flatnonzero(IS_SCHEMA[side.op]) for side in (left, right)]
     for side, (mine, its) in enumerate(((left, right), (right, left))):
         if not len(rows[side]):
             continue

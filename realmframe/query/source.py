@@ -41,10 +41,6 @@ class Source(Protocol):
         """Return the rows of objects, -1 where there is none."""
         ...
 
-    def key_column(self, cls: str) -> pa.ChunkedArray:
-        """Return the keys of a class."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

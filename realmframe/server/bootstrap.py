@@ -15,7 +15,7 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject
 from realmframe.model import Key, Schema
 from realmframe.server.history import Entry
-from realmframe.server.named import SCHEMA_OPS, keys_as_pairs, newest_rows, rows_by_class
+from realmframe.server.named import keys_as_pairs, newest_rows, rows_by_class
 from realmframe.server.views import Rows, View, erasures, full_state
 from realmframe.store import Snapshot, objects_changeset, schema_changeset
 from realmframe.store.gather import key_words_of
@@ -107,7 +107,7 @@ def catch_up(
     others = concat([e.changeset for e in entries if e.origin != own_file])
     # What of its writes came to nothing too: it may have merged them otherwise.
     own = concat([c for e in entries if e.origin == own_file for c in (e.changeset, Changeset.decode(e.withdrawn))])
-    schema = others.take(np.flatnonzero(np.isin(others.op, SCHEMA_OPS)))
+    schema = others.take(np.flatnonzero(others.is_schema))
     gone: list[Changeset] = []
     states: list[tuple[str, Rows]] = []
     for cs, is_own in ((others, False), (own, True)):

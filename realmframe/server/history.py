@@ -27,7 +27,6 @@ from realmframe.server import database as db
 from realmframe.server import reverted as rev
 from realmframe.server import trimming
 from realmframe.server import withdrawn as wd
-from realmframe.server.named import SCHEMA_OPS
 from realmframe.server.reverted import Reverted
 from realmframe.store import Applied, Snapshot, apply, erase_changeset
 from realmframe.store.gather import key_words_of
@@ -403,7 +402,7 @@ class History:
         try:
             return apply(self.snapshot, changeset, version=self.version + 1)
         except ApplyError as error:
-            schema = changeset.take(np.flatnonzero(np.isin(changeset.op, SCHEMA_OPS)))
+            schema = changeset.take(np.flatnonzero(changeset.is_schema))
             try:
                 apply(self.snapshot, schema)
             except ApplyError as reason:

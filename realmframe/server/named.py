@@ -12,8 +12,6 @@ from realmframe.changes import Changeset
 from realmframe.store.gather import key_words_of
 from realmframe.store.index import new_secret
 
-#: Opcodes of AddTable, EraseTable, AddColumn, EraseColumn.
-SCHEMA_OPS: Final = (0, 1, 6, 7)
 Rows = npt.NDArray[np.int64]
 #: Words of keys are compared here only with each other.
 _SECRET: Final = new_secret()
@@ -21,7 +19,7 @@ _SECRET: Final = new_secret()
 
 def rows_by_class(cs: Changeset) -> Iterator[tuple[str, Rows]]:
     """Give the rows that name objects of each class."""
-    objects = np.flatnonzero(~np.isin(cs.op, SCHEMA_OPS))
+    objects = np.flatnonzero(~cs.is_schema)
     for number in np.unique(cs.table[objects]).tolist():
         yield cs.string(number), objects[cs.table[objects] == number]
 

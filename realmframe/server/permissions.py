@@ -26,7 +26,6 @@ from typing import Any, Final
 import numpy as np
 
 from realmframe.changes import Changeset
-from realmframe.server.named import SCHEMA_OPS
 
 log: Final = logging.getLogger("realmframe.server")
 
@@ -97,16 +96,16 @@ def _ask(rule: Rule | None, user: str, what: Any) -> bool:
 
 def has_data(changeset: Changeset) -> bool:
     """Tell whether a changeset touches objects, not the schema alone."""
-    return bool((~np.isin(changeset.op, SCHEMA_OPS)).any())
+    return bool((~changeset.is_schema).any())
 
 
 def classes_of(changeset: Changeset) -> dict[str, int]:
     """Give the classes whose objects a changeset touches, with their numbers in it."""
-    numbers = np.unique(changeset.table[~np.isin(changeset.op, SCHEMA_OPS)])
+    numbers = np.unique(changeset.table[~changeset.is_schema])
     return {changeset.string(n): n for n in numbers.tolist()}
 
 
 def split(changeset: Changeset, numbers: Iterable[int]) -> tuple[Changeset, Changeset]:
     """Part a changeset: all but the objects of some classes, and those."""
-    out = np.isin(changeset.table, list(numbers)) & ~np.isin(changeset.op, SCHEMA_OPS)
+    out = np.isin(changeset.table, list(numbers)) & ~changeset.is_schema
     return changeset.take(np.flatnonzero(~out)), changeset.take(np.flatnonzero(out))

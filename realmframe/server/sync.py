@@ -358,8 +358,7 @@ class RealmSync:
     def _queue_made(self, session: Session, version: int, data: bytes, before: int) -> None:
         """Queue a changeset that nobody wrote."""
         client = session.file.client_version if session.flexible else session.sent_client
-        item = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-        session.outbox.append(Changes(version, client, (item,), len(data), before))
+        session.outbox.append(_made(version, client, data, before))
         session.outbox_bytes += len(data)
 
     def _queue_bootstrap(
@@ -573,9 +572,7 @@ class RealmSync:
         view = session.view if session.flexible else View(dict.fromkeys(self.history.snapshot.tables, "TRUEPREDICATE"))
         data = states_of(found.applied.snapshot, found.original, view).encode()
         if data:
-            client = session.file.client_version
-            made = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
-            session.queue(Changes(version, client, (made,), len(data), version - 1))
+            session.queue(_made(version, session.file.client_version, data, version - 1))
 
     def _compensate(self, session: Session, found: Integrated) -> None:
         """Take back the creation of objects that the writer's own queries do not match."""
@@ -598,6 +595,12 @@ class RealmSync:
         """Forget a session."""
         if session in self.sessions:
             self.sessions.remove(session)
+
+
+def _made(version: int, client: int, data: bytes, before: int) -> Changes:
+    """Wrap a changeset that nobody wrote."""
+    entry = DownloadEntry(version, client, SYNTHETIC_TIMESTAMP, SERVER_FILE, len(data), data)
+    return Changes(version, client, (entry,), len(data), before)
 
 
 def _writes(session: Session, entry: UploadEntry) -> bool:

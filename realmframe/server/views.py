@@ -17,7 +17,6 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject, Update
 from realmframe.errors import QueryError
 from realmframe.model import ClassKind, Key, Link, PropertyType, Schema
-from realmframe.server.named import SCHEMA_OPS
 from realmframe.server.repair import value_at
 from realmframe.store import Snapshot, Table, objects_changeset
 from realmframe.store.gather import key_words_of
@@ -146,7 +145,7 @@ def full_state(snapshot: Snapshot, cls: str, ids: Rows) -> Changeset:
 
 def is_beyond(view: View, cs: Changeset, snapshot: Snapshot) -> bool:
     """Tell whether a changeset names objects that exist and that a client with this view does not see."""
-    objects = np.flatnonzero(~np.isin(cs.op, SCHEMA_OPS))
+    objects = np.flatnonzero(~cs.is_schema)
     for number in np.unique(cs.table[objects]).tolist():
         name = cs.string(number)
         ids = _ids(snapshot.tables.get(name), cs, objects[cs.table[objects] == number])
@@ -170,7 +169,7 @@ def share(view: View, cs: Changeset, before: Snapshot, after: Snapshot, *, is_or
     """
     if not len(cs):
         return Share(None, None)
-    keep = np.isin(cs.op, SCHEMA_OPS)
+    keep = cs.is_schema
     objects = np.flatnonzero(~keep)
     extra: list[Changeset] = []
     for number in np.unique(cs.table[objects]).tolist():

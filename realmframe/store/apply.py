@@ -21,7 +21,7 @@ from realmframe.store.applied import Applied, Touched
 from realmframe.store.class_run import ClassRun
 from realmframe.store.index import Ids
 from realmframe.store.inverse import Inverse
-from realmframe.store.load import IS_SCHEMA, load
+from realmframe.store.load import load
 from realmframe.store.presence import Presence
 from realmframe.store.schema_changes import SchemaChanges
 from realmframe.store.snapshot import Snapshot
@@ -84,7 +84,7 @@ class _Run(SchemaChanges):
 
     def apply(self, cs: Changeset) -> None:
         """Apply a changeset."""
-        is_schema = IS_SCHEMA[cs.op]
+        is_schema = cs.is_schema
         if not is_schema.any():
             self._objects(cs, np.arange(len(cs)))
             return

@@ -24,8 +24,6 @@ from realmframe.store.loaded import Layout, Loaded, LoadedChunk, layout_of
 from realmframe.store.table import CHUNK_ROWS, Chunk, Table
 
 _CREATE: Final = 2
-#: Opcodes that change the schema: AddTable, EraseTable, AddColumn, EraseColumn.
-IS_SCHEMA: Final = np.isin(np.arange(256), (0, 1, 6, 7))
 #: So many instructions pay for one change between classes or slabs.
 _PER_CHANGE: Final = 64
 #: ... beyond the changes that so many would pay for.
@@ -237,7 +235,7 @@ class _Loading:
             self._heaps.append(cs.heap)
             self._by_number.clear()
         self._credit += len(cs)
-        is_schema = IS_SCHEMA[cs.op]
+        is_schema = cs.is_schema
         if not is_schema.any():
             return self._objects(cs, 0, len(cs))
         bounds = np.flatnonzero(np.diff(is_schema, prepend=~is_schema[0])).tolist()

@@ -14,7 +14,6 @@ from realmframe.changes import Changeset
 from realmframe.model import ClassKind, Schema
 from realmframe.store.applied import Applied
 from realmframe.store.apply import apply
-from realmframe.store.load import IS_SCHEMA
 from realmframe.store.snapshot import Snapshot
 
 
@@ -42,5 +41,5 @@ def without_passing(snapshot: Snapshot, applied: Applied, changeset: Callable[[]
         return applied
     cs = changeset()
     numbers = [n for n in np.unique(cs.table).tolist() if is_passing(schema, cs.string(n))]
-    rows = IS_SCHEMA[cs.op] | ~np.isin(cs.table, numbers)
+    rows = cs.is_schema | ~np.isin(cs.table, numbers)
     return apply(snapshot, cs.take(np.flatnonzero(rows)), version=version)

@@ -37,7 +37,6 @@ from realmframe.store.pending import LocalChange
 from realmframe.store.replay import Objects, Replay
 from realmframe.store.snapshot import Snapshot
 
-_SCHEMA: Final = (0, 1, 6, 7)
 _ERASING_SCHEMA: Final = (1, 7)
 _CREATE, _ERASE, _UPDATE, _LINK = 2, 3, 4, 9
 #: What an instruction without an object left to act on is quarantined with.
@@ -137,7 +136,7 @@ def written(local: Snapshot, result: Snapshot, changes: Iterable[LocalChange], r
     sheet = _Lost()
     for change in changes:
         cs = Changeset.decode(change.changeset)
-        sheet.note(cs.take(np.flatnonzero(~np.isin(cs.op, _SCHEMA))), reason)
+        sheet.note(cs.take(np.flatnonzero(~cs.is_schema)), reason)
     found: list[Lost] = []
     for one in sheet.finish():
         if is_passing(local.schema, one.cls):
@@ -199,7 +198,7 @@ class _Recovery:
         """Recover one changeset: give what is left of it, applied."""
         if np.isin(cs.op, _ERASING_SCHEMA).any():
             raise MergeError("Local changes erase a class or a property, which cannot be recovered.")
-        schema = cs.take(np.flatnonzero(np.isin(cs.op, _SCHEMA)))
+        schema = cs.take(np.flatnonzero(cs.is_schema))
         if len(schema):
             self.snapshot = _applied(self.snapshot, schema)
         objects = self._objects(cs)
@@ -222,7 +221,7 @@ class _Recovery:
     # ------------------------------------------------------------------ one changeset
 
     def _objects(self, cs: Changeset) -> Changeset:
-        rows = np.flatnonzero(~np.isin(cs.op, _SCHEMA))
+        rows = np.flatnonzero(~cs.is_schema)
         kept: list[Ids] = []
         nested: list[Ids] = []
         for number in np.unique(cs.table[rows]).tolist():

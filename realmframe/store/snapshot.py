@@ -79,7 +79,3 @@ class Snapshot:
     def find(self, cls: str, keys: Sequence[Key]) -> Ids:
         """Give the positions of keys, -1 where there is no such object."""
         return self.table(cls).find(keys)
-
-    def key_column(self, cls: str) -> pa.ChunkedArray:
-        """Give the keys of a class."""
-        return self.table(cls).keys()

@@ -60,10 +60,6 @@ class Columns:
         """Find nothing: there are no links."""
         return np.full(len(keys), -1)
 
-    def key_column(self, cls: str) -> pa.ChunkedArray:
-        """Give the keys."""
-        return pa.chunked_array([np.arange(self.rows)])
-
 
 def median(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
     """Time a call: median of some rounds after one to warm up, in seconds."""

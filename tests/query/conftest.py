@@ -109,10 +109,6 @@ class MemorySource:
         """Give rows."""
         return np.asarray([self._index[cls].get(k, -1) for k in keys], dtype=np.int64)
 
-    def key_column(self, cls: str) -> pa.ChunkedArray:
-        """Give the keys."""
-        return self.column(cls, self.schema[cls].primary_key or "")
-
 
 def schema_from_json(classes: dict[str, Any]) -> Schema:
     """Read the classes of a state."""
