@@ -146,8 +146,8 @@ class Binding:
         session.waits.renumber(machine.request_mark)
         if connection.machine.is_connected:
             session.patience.connected()
-        if connection.machine.is_connected and session.transfer.phase != "done":
-            session.transfer = session.transfer.after(phase="download")
+            if session.transfer.phase != "done":
+                session.transfer = session.transfer.after(phase="download")
         connection.pump()
 
     def look(self) -> None:
