@@ -15,14 +15,14 @@ from realmframe.server.engine import Engine
 from realmframe.server.views import View, share
 from realmframe.store import Snapshot, apply
 
-from .test_convergence import SCHEMA, World, _joined, contents
+from .stepwise import SCHEMA, World, contents, joined
 
 
 @pytest.mark.parametrize("area", [2, 1])
 def test_creation_of_an_object_that_exists_out_of_view(area, tmp_path):
     """A key taken by an object that its client does not see: the lists of both fit, and nobody's session ends."""
     world = World(tmp_path, 0, 2)
-    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a, b = joined(world, "TRUEPREDICATE ", "area == 1 ")
     a.commit(
         CreateObject("Item", 1),
         Update("Item", 1, "area", (), 2),
@@ -55,7 +55,7 @@ def test_creation_of_an_object_that_exists_out_of_view(area, tmp_path):
 def test_object_erased_and_created_again_at_once(before, after, tmp_path):
     """One transaction erases an object and creates it again, in view or out of it, before and after."""
     world = World(tmp_path, 0, 2)
-    a, _ = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a, _ = joined(world, "TRUEPREDICATE ", "area == 1 ")
     a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), before), Update("Item", 1, "name", (), "old"))
     world.check()
     a.commit(EraseObject("Item", 1), CreateObject("Item", 1), Update("Item", 1, "area", (), after))
@@ -67,7 +67,7 @@ def test_object_erased_and_created_again_at_once(before, after, tmp_path):
 def test_creation_on_its_way_when_the_query_is_answered(tmp_path):
     """What a client wrote before it got a query's answer is told apart from what it wrote after, at one version too."""
     world = World(tmp_path, 0, 2)
-    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a, b = joined(world, "TRUEPREDICATE ", "area == 1 ")
     a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 2), ArrayInsert("Item", 1, "tags", (0,), "a", 0))
     a.commit(CreateObject("Item", 2), Update("Item", 2, "area", (), 1))
     world.settle()  # the second creation tells the other client of the version
@@ -82,7 +82,7 @@ def test_creation_on_its_way_when_the_query_is_answered(tmp_path):
 def test_queries_one_after_the_other(tmp_path):
     """Several query sets and marks at once: each is answered in turn, at versions that never go down."""
     world = World(tmp_path, 0, 2)
-    a, b = _joined(world, "TRUEPREDICATE ", "area == 1 ")
+    a, b = joined(world, "TRUEPREDICATE ", "area == 1 ")
     a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 2))
     world.settle()
     for text in ("area == 2 ", "area >= 1 ", "area == 0 "):
@@ -136,7 +136,7 @@ def test_what_may_not_be_read_may_not_be_written(tmp_path):
     assert b.store.file is not None
     world.node.sync.history.files[b.store.file.ident].user = "other"
     world.node.sync.permissions = Permissions(can_read_class=lambda user, name: name != "Item" or user == "user")
-    _joined(world, "TRUEPREDICATE ", "TRUEPREDICATE ")
+    joined(world, "TRUEPREDICATE ", "TRUEPREDICATE ")
     a.commit(CreateObject("Item", 1), Update("Item", 1, "name", (), "secret"))
     world.settle()
     b.commit(CreateObject("Item", 1), Update("Item", 1, "name", (), "guessed"), CreateObject("Item", 2))
