@@ -432,7 +432,7 @@ class RealmSync:
                         Action.CLIENT_RESET_NO_RECOVERY,
                         recovery_disabled=True,
                     )
-                found = self._integrate(session, entry)
+                found, is_fitted = self._integrate(session, entry)
             except SchemaMismatchError as error:
                 return failure(session.number, 225, str(error), Action.APPLICATION_BUG)
             except ProtocolError as error:
@@ -440,8 +440,8 @@ class RealmSync:
             session.needs_ack = True
             if found is not None:
                 self._fan_out(found)
-                if session.flexible or entry.server_version < max(self.history.trimmed, session.synthetic):
-                    self._correct(session, found)
+                if is_fitted or self._is_to_correct(session, found):
+                    self._send_states(session, found)
                 if session.flexible:
                     self._compensate(session, found)
                 if refused is not None:
@@ -499,28 +499,32 @@ class RealmSync:
             session.outbox += [replace(m, version=self.history.version).warning(session.number) for m in kept]
         return concat([made.erasures() for made in kept])
 
-    def _integrate(self, session: Session, entry: UploadEntry) -> Integrated | None:
+    def _integrate(self, session: Session, entry: UploadEntry) -> tuple[Integrated | None, bool]:
+        """Integrate a changeset, fitted to what is here if its client may not have known it; tell whether it was."""
         history, development = self.history, self.development
         try:
-            return history.integrate(session.file, entry, may_change_schema=development)
+            return history.integrate(session.file, entry, may_change_schema=development), False
         except SchemaMismatchError:
             raise
         except ProtocolError:
             # Written on a state that we made up, and not corrected yet? Then it is our doing, not the client's.
             # Or on what the client does not see, as when a key that it creates is taken? Then nobody's.
-            is_known = not session.flexible and entry.server_version >= history.trimmed
             written = Changeset.decode(entry.changeset)
-            if is_known or (
-                entry.server_version >= session.synthetic
-                and not (session.flexible and is_beyond(session.view, written, history.snapshot))
+            if entry.server_version >= self._corrected(session) and not (
+                session.flexible and is_beyond(session.view, written, history.snapshot)
             ):
                 raise
         fitted = repair(history.snapshot, written)
         taken = replace(entry, server_version=history.version, changeset=fitted.encode())
-        found = history.integrate(session.file, taken, may_change_schema=development, written=entry)
-        if found is not None:
-            self._send_states(session, found)
-        return found
+        return history.integrate(session.file, taken, may_change_schema=development, written=entry), True
+
+    def _corrected(self, session: Session) -> int:
+        """Give the version from which on a client holds what the server has, as far as it has integrated it.
+
+        What it wrote before may have met states that were made up, or, where the log is gone, what it was based on
+        cannot be merged with any more.
+        """
+        return max(session.synthetic, self.history.trimmed)
 
     # ------------------------------------------------------------------ what clients get of a change
 
@@ -553,20 +557,19 @@ class RealmSync:
             size = sum(len(e.changeset) for e in entries)
             session.queue(Changes(entry.version, client, entries, size, entry.version - 1))
 
-    def _correct(self, session: Session, found: Integrated) -> None:
-        """Tell a client how its write came out, if it may have merged it with states that we made up."""
+    def _is_to_correct(self, session: Session, found: Integrated) -> bool:
+        """Say whether a client has to be told how its write came out: it may have merged it otherwise."""
         entry = found.entry
-        unseen = found.changed and entry.base < session.partial
-        if not len(found.original) or not (unseen or entry.base < session.synthetic):
-            return
+        unseen = session.flexible and found.changed and entry.base < session.partial
+        if not len(found.original) or not (unseen or entry.base < self._corrected(session)):
+            return False
         # A client that met nothing but its first bootstrap met no erasures: plain fields come out alike on both sides.
         # What lies inside a collection or an embedded object may not.
         nested = np.isin(found.original.op, _COLLECTION_OPS) | (found.original.path_len > 0)
-        if session.synthetic == session.first and not found.changed and not nested.any():
-            return
-        self._send_states(session, found)
+        return session.first != self._corrected(session) or found.changed or bool(nested.any())
 
     def _send_states(self, session: Session, found: Integrated) -> None:
+        """Send a client the objects that it wrote to, as they are now."""
         # A correction is made up as well: what the client has written before it comes is corrected in turn.
         session.synthetic = version = found.entry.version
         view = session.view if session.flexible else View(dict.fromkeys(self.history.snapshot.tables, "TRUEPREDICATE"))

@@ -1,0 +1,127 @@
+"""Clients of a realm whose log was trimmed: what they get and write is not always what anybody wrote."""
+
+from __future__ import annotations
+
+from realmframe.changes.instructions import ArrayInsert, CreateObject, Update
+
+from .stepwise import SCHEMA, Client, World, contents
+
+
+def _trimmed(world: World) -> None:
+    """Trim all of the log."""
+    history = world.node.sync.history
+    world.node.finish()
+    assert history.trim(history.version)
+
+
+def _tag(client: Client, text: str, at: int = 0) -> None:
+    client.commit(ArrayInsert("Item", 1, "tags", (at,), text, len(client.items()["Item"][1]["tags"])))
+
+
+def _world(tmp_path, clients: int = 1) -> World:
+    world = World(tmp_path, 0, clients, flexible=False)
+    first = world.clients[0]
+    first.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1))
+    _tag(first, "a")
+    world.settle()
+    return world
+
+
+def _tags(world: World) -> list[str]:
+    found: list[str] = contents(world.node.sync.history.snapshot)["Item"][1]["tags"]
+    return sorted(found)
+
+
+def _answered(world: World, client: Client) -> None:
+    """Let the server handle all that a client has to say; nothing of what it answers comes yet."""
+    client.upload()
+    while client.deliver():
+        pass
+    world.node.finish()
+
+
+def test_new_client_that_wrote_before_it_had_the_state(tmp_path):
+    """What it writes on its merge with the state is kept, before it hears how its first write came out."""
+    world = _world(tmp_path)
+    _trimmed(world)
+    new = world.join()
+    new.commit(*SCHEMA)
+    new.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    new.connect()
+    new.upload()
+    while new.receive():
+        pass
+    _tag(new, "c")
+    while new.deliver():
+        pass
+    world.node.finish()
+    _answered(world, new)
+    world.check()
+    assert _tags(world) == ["a", "b", "c"]
+
+
+def test_client_that_comes_back(tmp_path):
+    """What it writes on its merge with a correction is kept, before it hears how that came out."""
+    world = _world(tmp_path, 2)
+    _trimmed(world)
+    a, b = world.clients
+    _tag(b, "b")
+    _tag(a, "c")
+    _answered(world, a)
+    while b.receive():
+        pass
+    b.lose()
+    b.connect()
+    _answered(world, b)  # based on less than the version that it came with
+    _tag(b, "d")
+    while b.receive():
+        pass
+    _tag(b, "e")
+    _answered(world, b)
+    world.check()
+    assert _tags(world) == sorted("abcde")
+
+
+def test_client_with_nothing_confirmed_when_the_log_is_trimmed(tmp_path):
+    """A client that had the log, and has not said so yet, gets its merge corrected: the log is gone."""
+    world = _world(tmp_path)
+    new = world.join()
+    new.commit(*SCHEMA)
+    new.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    new.connect()
+    new.upload()
+    _trimmed(world)
+    while new.receive():
+        pass
+    _tag(new, "c")
+    while new.deliver():
+        pass
+    world.node.finish()
+    _answered(world, new)
+    world.check()
+    assert _tags(world) == ["a", "b", "c"]
+
+
+def test_field_written_before_the_first_bootstrap(tmp_path):
+    """A write that lost to a newer one at its client, and not here because the log is gone, comes out alike."""
+    world = World(tmp_path, 0, 1)
+    (a,) = world.clients
+    a.commit(CreateObject("Item", 1), Update("Item", 1, "area", (), 1), Update("Item", 1, "name", (), "first"))
+    world.settle()
+    new = world.join()
+    new.commit(*SCHEMA)
+    new.subscribe("TRUEPREDICATE ")
+    new.active = new.wanted[:2]
+    new.commit(CreateObject("Item", 1), Update("Item", 1, "name", (), "old"))
+    new.connect()
+    while new.receive():
+        world.node.finish()
+    a.clock += 1_000
+    a.commit(Update("Item", 1, "name", (), "new"))
+    _answered(world, a)
+    while new.receive():
+        pass
+    assert new.items()["Item"][1]["name"] == "new"
+    _trimmed(world)
+    _answered(world, new)
+    world.check()
