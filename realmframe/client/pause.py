@@ -1,36 +1,98 @@
-"""No cyclic garbage collection while a realm's data is being integrated.
+"""No cyclic garbage collection while it would make somebody late.
 
-A collection of everything stops all threads for as long as it takes to look at every object of the process: 100 ms with
-the usual packages loaded, several times while a large download is integrated. Whoever waits with a time-out would be
-that late. What integrating makes has no cycles, so nothing is gained by looking for them then.
+A collection of everything stops all threads for as long as it takes to look at every object of the process: 50 to 150
+ms with the usual packages loaded, more in a large notebook. So there is none
+
+* while a realm's data is integrated: what that makes has no cycles, and nothing is gained by looking for them then;
+* in the last second before a time-out: whoever waits for it could not return in time.
+
+What has no cycles is freed at once as ever, and a collection that was due comes right afterwards.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+#: Seconds before a time-out from which collections wait: one that has begun before is over by then.
+NEAR_SECONDS: Final = 1.0
+#: Seconds after a time-out from which they do not wait any more, whatever has become of it.
+GRACE_SECONDS: Final = 1.0
 
 _lock: Final = threading.Lock()
 _users = 0
 _was_enabled = False
 
 
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Pause it; it goes on when the last of all threads is done, if it was on before the first."""
+def _pause() -> None:
     global _users, _was_enabled
     with _lock:
         if _users == 0:
             _was_enabled = gc.isenabled()
             gc.disable()
         _users += 1
+
+
+def _resume() -> None:
+    """Let it go on when the last of all users is done, if it was on before the first."""
+    global _users
+    with _lock:
+        _users -= 1
+        if _users == 0 and _was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause it during the block."""
+    _pause()
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if _users == 0 and _was_enabled:
-                gc.enable()
+        _resume()
+
+
+class PauseBeforeTimeOut:
+    """Pauses collections from shortly before a time-out until :meth:`end`, at most until shortly after it.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Until the time-out; None pauses nothing.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._is_pausing = False
+        if seconds is None:
+            return
+        if seconds <= NEAR_SECONDS:
+            self._begin()
+        time_out = time.monotonic() + seconds
+        threading.Thread(target=self._watch, args=(time_out,), name="realmframe-time-out", daemon=True).start()
+
+    def end(self) -> None:
+        """Let collections come again; a second time does nothing."""
+        with self._lock:
+            self._ended.set()
+            if self._is_pausing:
+                self._is_pausing = False
+                _resume()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if not self._is_pausing and not self._ended.is_set():
+                self._is_pausing = True
+                _pause()
+
+    def _watch(self, time_out: float) -> None:
+        if self._ended.wait(max(0.0, time_out - NEAR_SECONDS - time.monotonic())):
+            return
+        self._begin()
+        self._ended.wait(max(0.0, time_out + GRACE_SECONDS - time.monotonic()))
+        self.end()

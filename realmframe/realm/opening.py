@@ -18,6 +18,8 @@ do anything for the time-out to come. Cancelling, and Ctrl-C while waiting, end 
 The time-out is for the files too: a journal that takes long to read, a lock that another process does not let go. As
 nothing can be opened without them they get FILE_SECONDS at least. After that the open fails with an OpenTimeoutError in
 the phase ``files``, whatever the behaviour; what has begun is brought to its end in the background.
+
+In the last second before a time-out Python's automatic garbage collection waits: see :mod:`realmframe.client.pause`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.client.loop import sync_loop
+from realmframe.client.pause import PauseBeforeTimeOut
 from realmframe.client.progress import TransferProgress
 from realmframe.errors import CancelledError, OpenTimeoutError, RealmError
 from realmframe.realm.bounded import LateError, within
@@ -82,6 +85,7 @@ class Opening:
         self._future: concurrent.futures.Future[None] | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._core: RealmCore | None = None
+        self._pause = PauseBeforeTimeOut(None)
         # The clock starts with the call; the files may say that the realm is new after all, or is not.
         began = Deadline(None)
         self._set_behavior(not RealmStore.exists(configuration.realm_path().path), began)
@@ -89,8 +93,12 @@ class Opening:
         try:
             self._open_files(limit, began)
         except LateError:
-            self._finished, self._error = True, self._late_files(limit)
+            self._error = self._late_files(limit)
+            self._end()
             return
+        except BaseException:
+            self._end()
+            raise
         try:
             self._begin()
         except BaseException:
@@ -103,6 +111,13 @@ class Opening:
         self.behavior: OpenRealmBehaviorConfiguration | None = None if sync is None else sync.behavior(is_new)
         limit = None if self.behavior is None else self.behavior.time_out
         self._deadline = Deadline(None if limit is None else limit - began.elapsed)
+        self._pause.end()
+        self._pause = PauseBeforeTimeOut(self._deadline.remaining)
+
+    def _end(self) -> None:
+        """Note that there is nothing to wait for."""
+        self._finished = True
+        self._pause.end()
 
     def _file_deadline(self) -> Deadline:
         behavior = self.behavior
@@ -137,7 +152,7 @@ class Opening:
         if session is not None:
             session.start()
         if session is None or self.behavior is None or self.behavior.opens_immediately:
-            self._finished = True
+            self._end()
             on_first_open = self.configuration.on_first_open
             if session is None and self.is_new and on_first_open is not None:
                 on_first_open(self._realm)
@@ -195,6 +210,7 @@ class Opening:
         """
         self._cancelled = True
         self._finish()
+        self._pause.end()
         self._stir()
 
     def abandon(self) -> None:
@@ -245,6 +261,8 @@ class Opening:
         except BaseException:  # Ctrl-C, or how it ended
             self.abandon()
             raise
+        finally:
+            self._pause.end()
 
     def _finish(self) -> None:
         with self._finish_lock:

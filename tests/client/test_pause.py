@@ -1,11 +1,15 @@
-"""Garbage collection stands still while data is integrated, whoever else integrates, and goes on as it was."""
+"""Garbage collection stands still while data is integrated and before a time-out, and goes on as it was."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import time
 
-from realmframe.client.pause import collection_paused
+import pytest
+
+from realmframe.client import pause as pause_module
+from realmframe.client.pause import NEAR_SECONDS, PauseBeforeTimeOut, collection_paused
 
 
 def test_paused_until_the_last_is_done() -> None:
@@ -28,3 +32,53 @@ def test_stays_off_where_it_was_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def _comes(is_enabled: bool, seconds: float = 5.0) -> bool:
+    """Tell whether the collector is soon on, or off."""
+    ends = time.monotonic() + seconds
+    while gc.isenabled() != is_enabled and time.monotonic() < ends:
+        time.sleep(0.002)
+    return gc.isenabled() == is_enabled
+
+
+def test_from_shortly_before_a_time_out_until_it_is_over() -> None:
+    """A time-out that is far away changes nothing yet; when it is near collections wait until whoever waits is done."""
+    pause = PauseBeforeTimeOut(NEAR_SECONDS + 0.2)
+    assert gc.isenabled()
+    assert _comes(is_enabled=False)
+    pause.end()
+    assert gc.isenabled()
+    pause.end()
+    assert gc.isenabled()
+
+
+def test_at_once_where_the_time_out_is_near() -> None:
+    """Two that overlap: the last one counts."""
+    one, other = PauseBeforeTimeOut(0.0), PauseBeforeTimeOut(NEAR_SECONDS)
+    assert not gc.isenabled()
+    one.end()
+    assert not gc.isenabled()
+    other.end()
+    assert gc.isenabled()
+
+
+def test_not_without_a_time_out() -> None:
+    """None never comes."""
+    PauseBeforeTimeOut(None)
+    assert gc.isenabled()
+
+
+def test_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever forgets an opening does not keep collections off."""
+    monkeypatch.setattr(pause_module, "GRACE_SECONDS", 0.05)
+    PauseBeforeTimeOut(0.0)
+    assert not gc.isenabled()
+    assert _comes(is_enabled=True)
+
+
+def test_ended_before_it_is_near() -> None:
+    """Then it never begins."""
+    pause = PauseBeforeTimeOut(NEAR_SECONDS + 0.05)
+    pause.end()
+    assert not _comes(is_enabled=False, seconds=0.15)

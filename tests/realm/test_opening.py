@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -138,6 +139,46 @@ def test_rerun_on_open(login: Login) -> None:
             version = realm.subscriptions.version
     assert counted == [1, 1]
     assert version == 1
+
+
+def test_no_garbage_collection_before_a_time_out(login: Login, server: Any) -> None:
+    """None begins between shortly before the time-out and the return, whatever garbage others make; it comes after."""
+    user = login("b")
+    server.line.fault(stall_after=0)
+    collections: list[float] = []
+    done = threading.Event()
+
+    def litter() -> None:
+        while not done.is_set():
+            for _ in range(2_000):
+                cycle: list[Any] = []
+                cycle.append(cycle)
+            time.sleep(0.001)
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            collections.append(time.monotonic())
+
+    litterer = threading.Thread(target=litter)
+    gc.callbacks.append(note)
+    litterer.start()
+    try:
+        time_out = time.monotonic() + 0.3
+        opening = rf.Realm.begin_open(**configuration(user, behaviour=behaviour(0.3)))
+        begun = time.monotonic()
+        with pytest.raises(rf.OpenTimeoutError):
+            opening.result()
+        returned = time.monotonic()
+        assert gc.isenabled()
+        ends = returned + 5.0
+        while not (collections and collections[-1] > returned) and time.monotonic() < ends:
+            time.sleep(0.005)
+    finally:
+        done.set()
+        litterer.join()
+        gc.callbacks.remove(note)
+    assert not [at for at in collections if begun <= at < time_out]
+    assert collections[-1] > returned
 
 
 def test_query_refused(login: Login, server: Any) -> None:
