@@ -76,12 +76,9 @@ def _trim(engine: Engine, realms: list[RealmSync], arguments: dict[str, Any]) ->
     cutoff = now() - int(float(arguments["older_than"]) * _DAY_MS) if arguments.get("older_than") else 1 << 62
     count = 0
     for realm in realms:
-        history = realm.history
-        version = history.version_before(cutoff, int(arguments.get("keep") or 0))
-        # What connected clients may still send is based on what they have confirmed.
-        confirmed = [s.file.server_version for s in realm.sessions if s.file.server_version]
-        count += history.trim(min([version, *confirmed]))
-        for session in [s for s in realm.sessions if 0 < s.sent < history.trimmed]:
+        gone, behind = realm.trim(realm.history.version_before(cutoff, int(arguments.get("keep") or 0)))
+        count += gone
+        for session in behind:
             engine.end_session(realm, session, expired(session.number))
     return {"entries": count}
 

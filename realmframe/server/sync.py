@@ -119,7 +119,7 @@ class Session:
         self.may_write = may_write
         self.view = View({})
         self.query_version = 0
-        self.outbox: deque[Changes | Bootstrap | Mark | JsonError | QueryErrorMessage] = deque()
+        self.outbox: deque[Changes | Bootstrap | Reverted | Mark | QueryErrorMessage] = deque()
         self.outbox_bytes = 0
         #: Up to which server version everything for this client has been queued, and been sent.
         self.covered = self.sent = 0
@@ -144,13 +144,20 @@ class Session:
             return
         if self.outbox_bytes + item.size > _OUTBOX_BYTES and self.outbox_bytes:
             self.is_lagging = True
-            while self.outbox and isinstance(last := self.outbox[-1], Changes) and last.version == item.version:
+            while self.outbox and isinstance(last := self.outbox[-1], Changes | Reverted):
+                if last.version != item.version:
+                    break
                 # What belongs together comes together.
                 self.outbox.pop()
-                self.outbox_bytes -= last.size
+                self.outbox_bytes -= last.size if isinstance(last, Changes) else 0
             return
         self.outbox.append(item)
         self.outbox_bytes += item.size
+
+    @property
+    def reached(self) -> int:
+        """The version that the client has when it has what is queued."""
+        return max([self.sent, *(i.version for i in self.outbox if isinstance(i, Changes | Bootstrap))])
 
     # ------------------------------------------------------------------ sending
 
@@ -167,7 +174,7 @@ class Session:
             else:
                 if isinstance(item, Mark) and (self.needs_ack or self.sent < self.covered) and not self.is_lagging:
                     self._send(history, (), *self._reachable())
-                self.outlet.send(item)
+                self.outlet.send(item.warning(self.number) if isinstance(item, Reverted) else item)
                 self.outbox.popleft()
         idle = not self.outbox and not self.is_lagging and self.outlet.has_room()
         if idle and (self.needs_ack or self.covered - self.sent > _LAG):
@@ -336,11 +343,11 @@ class RealmSync:
             self._queue_made(session, history.version if n == count - 1 else n + 1, data, n)
         session.synthetic = session.partial = history.version
 
-    def _catch_up(self, session: Session, since: int, *, tell: bool = True) -> None:
+    def _catch_up(self, session: Session, since: int) -> None:
         """Queue what a client needs to get from one version to the newest."""
         history = self.history
         version = history.version
-        taken_back = self._tell_again(session, since, tell=tell)
+        taken_back = self._tell_again(session, since)
         entries = history.since(since)
         *most, last = [*catch_up(history.snapshot, entries, session.view, session.file.ident, taken_back), None]
         last = most.pop() if most else last
@@ -401,12 +408,10 @@ class RealmSync:
     def resume(self, session: Session) -> None:
         """Catch up a session that fell behind, when its outbox is empty enough."""
         session.is_lagging = False
-        queued = [i.version for i in session.outbox if isinstance(i, Changes | Bootstrap)]
-        since = max([session.sent, *queued])
         if session.flexible:
-            self._catch_up(session, since, tell=False)
+            self._catch_up(session, session.reached)
         else:
-            self._queue_log(session, since)
+            self._queue_log(session, session.reached)
         if not session.is_lagging:
             session.outbox += session.marks
             session.marks.clear()
@@ -472,12 +477,14 @@ class RealmSync:
         self._send_reverted(session, made.erasures())
 
     def _warn(self, session: Session, made: Reverted) -> None:
-        """Tell a client of writes that were reverted; it hears of them once it has the server version."""
+        """Tell a client of writes that were reverted; its app hears of them once it has the server version."""
         self.history.note_reverted(session.file, made)
+        if session.is_lagging:
+            return  # it is told when it catches up: of the version which that comes with
         at = len(session.outbox)
         while at and isinstance(last := session.outbox[at - 1], Changes) and last.version == made.version:
             at -= 1  # what belongs to one version comes in one message
-        session.outbox.insert(at, made.warning(session.number))
+        session.outbox.insert(at, made)
 
     def _send_reverted(self, session: Session, named: Changeset) -> None:
         """Send a client the objects of writes that were reverted, as they are now."""
@@ -491,12 +498,11 @@ class RealmSync:
         unseen = {n: "FALSEPREDICATE" for n in classes_of(named) if not session.view.sees(n)}
         return states_of(self.history.snapshot, named, View(session.view.texts | unseen)).encode()
 
-    def _tell_again(self, session: Session, since: int, *, tell: bool = True) -> Changeset:
+    def _tell_again(self, session: Session, since: int) -> Changeset:
         """Tell again of what was reverted after a version, since the client may not have got it; name the objects."""
         kept = [made for version, made in sorted(session.file.reverted.items()) if version > since]
-        if tell:
-            # It comes with the newest version, and real clients expect an error's version among those that come.
-            session.outbox += [replace(m, version=self.history.version).warning(session.number) for m in kept]
+        # It comes with the newest version, and real clients expect an error's version among those that come.
+        session.outbox += [replace(made, version=self.history.version) for made in kept]
         return concat([made.erasures() for made in kept])
 
     def _integrate(self, session: Session, entry: UploadEntry) -> tuple[Integrated | None, bool]:
@@ -593,6 +599,20 @@ class RealmSync:
         undo = self.history.append_own(concat(parts), now(), compensates=session.file.ident)
         self._warn(session, Reverted(undo.entry.version, found.entry.client_version, tuple(named)))
         self._fan_out(undo)
+
+    def trim(self, version: int) -> tuple[int, list[Session]]:
+        """Forget the log up to a version, as far as connected clients do not need it.
+
+        Returns
+        -------
+        int, list of Session
+            How many entries are gone, and who has not got so far and cannot go on.
+        """
+        # What connected clients may still send is based on what they have confirmed.
+        confirmed = [s.file.server_version for s in self.sessions if s.file.server_version]
+        count = self.history.trim(min([version, *confirmed]))
+        reached = [(s, s.reached if s.is_lagging else s.sent or self.history.trimmed) for s in self.sessions]
+        return count, [session for session, version in reached if version < self.history.trimmed]
 
     def remove(self, session: Session) -> None:
         """Forget a session."""

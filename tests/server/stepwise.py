@@ -33,8 +33,9 @@ class Quick(FileSystem):
 class Pipe:
     """The outlet of a session: what is sent waits here until the client reads it."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
         self.messages: deque[Any] = deque()
+        self.room = room
 
     def send(self, message: Any) -> None:
         """Queue a message."""
@@ -42,7 +43,7 @@ class Pipe:
 
     def has_room(self) -> bool:
         """Say yes up to a few messages, so that a session also has to wait."""
-        return len(self.messages) < 6
+        return len(self.messages) < self.room
 
 
 class Node:
@@ -85,6 +86,8 @@ class Client:
         self.staged: list[Entry] = []
         self.rejected: list[Any] = []
         self.announced: list[int] = []
+        #: Messages that may be on their way to it.
+        self.room = 6
 
     # ---- the connection
 
@@ -97,7 +100,7 @@ class Client:
         """BIND and IDENT."""
         assert self.store.file is not None
         p, file = self.store.progress, self.node.sync.history.files[self.store.file.ident]
-        self.pipe, self.sending, self.announced = Pipe(), deque(), []
+        self.pipe, self.sending, self.announced = Pipe(self.room), deque(), []
         self.cursor, self.asked = p.upload_client_version, self.active[0]
         self.session = Session(1, self.pipe, file, flexible=self.flexible)
         self.received: Any = p
@@ -181,14 +184,16 @@ class Client:
             return
         self.staged += entries
         if m.batch is BatchState.LAST_IN_BATCH:
-            self._compensate(self.staged)
             self.store.integrate(self.staged, progress)
             self.staged = []
             if m.query_version == self.wanted[0]:
                 self.active = self.wanted[:2]
 
     def _compensate(self, entries: list[Entry]) -> None:
-        """Check what the real engine asserts: that an error of a reverted write comes with its version's entries."""
+        """Check what the real engine asserts: that an error of a reverted write comes with its version's entries.
+
+        It does so for what is no bootstrap.
+        """
         if entries:
             assert self.announced == sorted(self.announced)
             told = [v for v in self.announced if v <= entries[-1].server_version]
