@@ -19,6 +19,7 @@ from realmframe.server.named import keys_as_pairs, newest_rows, rows_by_class
 from realmframe.server.views import Rows, View, erasures, full_state
 from realmframe.store import Snapshot, objects_changeset, schema_changeset
 from realmframe.store.gather import key_words_of
+from realmframe.store.passing import is_passing
 
 #: About so many bytes of changesets go into one message.
 BATCH_BYTES: Final = 1 << 20
@@ -134,6 +135,8 @@ def _named(
     for name, rows in rows_by_class(cs):
         if (view is not None and not view.sees(name)) or name not in snapshot.tables:
             continue
+        if is_passing(snapshot.schema, name):
+            continue  # nobody has any
         for _, left_out in [found for found in rows_by_class(without) if found[0] == name]:
             rows = rows[~np.isin(keys_as_pairs(cs, rows), keys_as_pairs(without, left_out))]
         if not len(rows):

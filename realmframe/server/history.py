@@ -27,17 +27,15 @@ from realmframe.server import database as db
 from realmframe.server import reverted as rev
 from realmframe.server import trimming
 from realmframe.server import withdrawn as wd
+from realmframe.server.passing import Passing
 from realmframe.server.reverted import Reverted
-from realmframe.store import Applied, Snapshot, apply, erase_changeset
-from realmframe.store.gather import key_words_of
-from realmframe.store.passing import is_passing
+from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
 
 #: The server's own file; client files start above it.
 SERVER_FILE: Final = 1
 #: Version of a realm without history: entries of a bootstrap need a version above 0.
 FIRST_VERSION: Final = 1
-_CREATE: Final = 2
 _RECENT_ENTRIES: Final = 20_000
 _RECENT_BYTES: Final = 128 << 20
 
@@ -138,8 +136,7 @@ class History:
         self._withdrawn: dict[int, bytes] = {}
         self._pruned: dict[int, int] = {}
         self._dirty: set[int] = set()
-        #: A schema, and its asymmetric classes.
-        self._passing: tuple[Any, set[str]] = (None, set())
+        self.passing = Passing()
         self._made_reverted: dict[tuple[int, int], Reverted] = {}
         self._confirmed_reverted: dict[int, int] = {}
         self._recent: deque[Entry] = deque()
@@ -371,7 +368,8 @@ class History:
         original = Changeset.decode(upload.changeset)
         origin = upload.file_ident or file.ident
         changeset, reciprocals = self._merge(file, upload, origin, original)
-        changeset = self._renewed(changeset)
+        replaced = self.passing.replaced(self.snapshot, changeset)
+        changeset = concat([replaced, changeset]) if len(replaced) else changeset
         changed = changeset is not original
         applied = self._apply(changeset)
         if not may_change_schema and applied.snapshot.schema is not self.snapshot.schema:
@@ -409,25 +407,6 @@ class History:
                 raise SchemaMismatchError(f"The client's schema contradicts the app's: {reason}") from error
             raise
 
-    def _renewed(self, changeset: Changeset) -> Changeset:
-        """Put erasures before creations of asymmetric objects that exist here: clients do not keep them, nor know."""
-        schema = self.snapshot.schema
-        if self._passing[0] is not schema:
-            self._passing = (schema, {name for name in schema if is_passing(schema, name)})
-        if not self._passing[1]:
-            return changeset
-        gone: list[Changeset] = []
-        for number in np.unique(changeset.table).tolist():
-            name = changeset.string(number)
-            if name not in self._passing[1]:
-                continue
-            rows = np.flatnonzero((changeset.table == number) & (changeset.op == _CREATE))
-            table = self.snapshot.tables[name]
-            ids = table.find_ids(*key_words_of(changeset, rows, table.index.secret))
-            if (ids >= 0).any():
-                gone.append(erase_changeset(self.snapshot, name, table.positions(np.unique(ids[ids >= 0]))))
-        return concat([*gone, changeset]) if gone else changeset
-
     def _merge(
         self, file: ClientFile, upload: UploadEntry, origin: int, original: Changeset
     ) -> tuple[Changeset, dict[int, Changeset]]:
@@ -439,7 +418,8 @@ class History:
         from realmframe.merge import Timed, transform
 
         seen = file.reciprocals
-        theirs = [seen.get(e.version, e.changeset) for e in others]
+        schema = self.snapshot.schema
+        theirs = [self.passing.without(schema, seen.get(e.version, e.changeset)) for e in others]
         right = [Timed(c, e.timestamp, e.origin) for c, e in zip(theirs, others, strict=True)]
         (mine,), transformed = transform([Timed(original, upload.timestamp, origin)], right)
         pairs = zip(others, theirs, transformed, strict=True)

@@ -26,7 +26,7 @@ from realmframe.server.permissions import Permissions, classes_of, has_data, spl
 from realmframe.server.repair import repair
 from realmframe.server.reverted import Reverted
 from realmframe.server.views import Share, View, erasures, is_beyond, share
-from realmframe.store import schema_changeset
+from realmframe.store import apply, schema_changeset
 from realmframe.wire import (
     Action,
     BatchState,
@@ -520,7 +520,8 @@ class RealmSync:
                 session.flexible and is_beyond(session.view, written, history.snapshot)
             ):
                 raise
-        fitted = repair(history.snapshot, written)
+        replaced = history.passing.replaced(history.snapshot, written)
+        fitted = repair(apply(history.snapshot, replaced).snapshot if len(replaced) else history.snapshot, written)
         taken = replace(entry, server_version=history.version, changeset=fitted.encode())
         return history.integrate(session.file, taken, may_change_schema=development, written=entry), True
 

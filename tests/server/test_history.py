@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 from realmframe.changes import Changeset
-from realmframe.changes.instructions import AddTable, CreateObject, EraseObject, Instruction
-from realmframe.model import ClassKind, PropertyType
+from realmframe.changes.instructions import AddColumn, AddTable, ArrayInsert, CreateObject, EraseObject, Instruction
+from realmframe.model import ClassKind, Collection, PropertyType
 from realmframe.server import history as histories
 from realmframe.server.database import Database
 from realmframe.server.history import ClientFile, History
 from realmframe.wire import UploadEntry
 
 SCHEMA = AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)
+#: Of a class whose objects no client keeps.
+ASYMMETRIC = [
+    AddTable("R", ClassKind.ASYMMETRIC, "_id", PropertyType.INT),
+    AddColumn("R", "tags", PropertyType.STRING, collection=Collection.LIST),
+]
 
 
 class Realm:
@@ -101,3 +106,35 @@ def test_uploads_that_are_fitted(tmp_path):
     assert found is not None
     assert (other.client_version, other.server_version) == (1, 2)
     assert [one.pk for one in found.original.instructions()] == [4]
+
+
+def _reading(tag: str) -> list[Instruction]:
+    return [CreateObject("R", 1), ArrayInsert("R", 1, "tags", (0,), tag, 0)]
+
+
+def test_two_clients_make_an_asymmetric_object_of_one_key(tmp_path):
+    """Neither can know of the other's, so they are not merged: the later one replaces the earlier one."""
+    realm = Realm(tmp_path)
+    realm.upload(*ASYMMETRIC)
+    base, other = realm.history.version, realm.history.new_file("bob")
+    realm.upload(*_reading("a"), base=base)
+    realm.upload(*_reading("b"), file=other, base=base)
+    realm.upload(*_reading("c"), base=base)
+    assert realm.history.snapshot.values("R", "tags") == [["c"]]
+    made = [
+        one
+        for entry in realm.history.since(base)
+        for one in entry.changeset.instructions()
+        if isinstance(one, CreateObject)
+    ]
+    assert len(made) == 3
+    assert not realm.file.reciprocals
+    assert not other.reciprocals
+
+
+def test_schema_of_an_asymmetric_class_comes_again(tmp_path):
+    """A changeset that names the class and makes no object of it is taken as it is."""
+    realm = Realm(tmp_path)
+    realm.upload(*ASYMMETRIC, *_reading("a"))
+    realm.upload(*ASYMMETRIC, file=realm.history.new_file("bob"))
+    assert realm.history.snapshot.values("R", "tags") == [["a"]]
