@@ -21,7 +21,9 @@ from realmframe.errors import LocalProtocolError, RemoteProtocolError
 from realmframe.session import checks
 from realmframe.session import events as ev
 from realmframe.session.backoff import BackOff, delays_of
+from realmframe.session.marks import Marks
 from realmframe.session.progress import Progress, UploadSource, progress_of
+from realmframe.session.query_sets import QuerySets
 from realmframe.session.rules import (
     ACTION_RULES,
     COMPENSATING_WRITE,
@@ -33,7 +35,7 @@ from realmframe.session.rules import (
 )
 from realmframe.session.start import QuerySet, SessionStart
 from realmframe.session.states import CLIENT, Client, Do
-from realmframe.session.subscriptions import ACTIVE_STATES, PENDING_STATES, State, Step, next_state
+from realmframe.session.subscriptions import Step
 from realmframe.session.uploads import Uploads
 from realmframe.wire import (
     ERROR_CODES,
@@ -83,17 +85,13 @@ class ClientSession:
         self._source = source
         self._connection = connection
         self._emit: Callable[[Any], None] = connection.emit
-        self._sets = {s.version: s for s in start.queries}
-        if not any(s.state in ACTIVE_STATES for s in self._sets.values()):
-            self._sets.setdefault(0, QuerySet())
+        self._sets = QuerySets(number, start.queries, connection.emit)
+        self._marks = Marks()
         self._back_off = BackOff(connection.delays)
         self._delay_uploads = True
-        self._target_mark = self._sent_mark = self._got_mark = self._reached_mark = 0
-        self._count_at_mark = self._received_count = self._integrated_count = 0
         self._waiting: deque[_Waiting] = deque()
         self._received = start.progress
         self._uploads = Uploads(number, start, source)
-        self._sent_query = -1
         self._bootstrap: list[DownloadEntry] = []
         self._bootstrap_of: int | None = None
         self._compensating: list[ev.CompensatingWrites] = []
@@ -136,15 +134,12 @@ class ClientSession:
 
     def new_query_set(self, query_set: QuerySet) -> None:
         """Take a subscription set that was just committed; its QUERY is sent when its turn comes."""
-        if query_set.version <= max(self._sets):
-            raise LocalProtocolError(f"Query version {query_set.version} is not above {max(self._sets)}.")
-        self._sets[query_set.version] = query_set
+        self._sets.add(query_set)
         self.local_changes(query_set.snapshot_version)
 
     def request_mark(self) -> int:
         """Ask to be told when everything that the server has now is here; gives the number in MarkReached."""
-        self._target_mark += 1
-        return self._target_mark
+        return self._marks.ask()
 
     def integrated(self, client_version: int, progress: Progress | None = None) -> None:
         """Note that the oldest DOWNLOAD told and not yet integrated was committed.
@@ -164,7 +159,7 @@ class ClientSession:
         if not self._waiting:
             raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
         done = self._waiting.popleft()
-        self._integrated_count += 1
+        self._marks.download_integrated()
         before, after = self.integrated_progress, progress or done.progress
         self.integrated_progress = after
         self.local_changes(client_version)
@@ -174,7 +169,7 @@ class ClientSession:
         for event in done.compensating:
             self._emit(event)
         if done.bootstrap_of is not None:
-            self._step(done.bootstrap_of, Step.LAST_BATCH)
+            self._sets.step(done.bootstrap_of, Step.LAST_BATCH)
         self._back_off.reset()
         self._check_mark()
 
@@ -213,7 +208,7 @@ class ClientSession:
             file_ident=self.file_ident,
             salt=self.salt,
             progress=self.integrated_progress,
-            queries=tuple(self._sets.values()),
+            queries=self._sets.all,
         )
         return self._connection.add_session(start, self._source, now)
 
@@ -242,7 +237,7 @@ class ClientSession:
         if not fast:
             self._delay_uploads = True
         if self._delay_uploads:
-            self._target_mark += 1
+            self._marks.ask()
 
     def lost(self) -> None:
         """Note that there is none any more."""
@@ -252,7 +247,7 @@ class ClientSession:
     def _forget_binding(self) -> None:
         self._error = None
         self._compensating.clear()
-        self._sent_mark = self._got_mark
+        self._marks.bound()
 
     def _do(self, what: Do, error: type[LocalProtocolError | RemoteProtocolError] = LocalProtocolError) -> None:
         after = CLIENT.get((self.state, what))
@@ -306,8 +301,8 @@ class ClientSession:
         )
         if not self._connection.dialect.flexible:
             return message
-        active = self._active()
-        self._sent_query = active.version
+        active = self._sets.active
+        self._sets.sent = active.version
         return replace(message, query_version=active.version, query=dict(active.query))
 
     def _send_active(self) -> Message | None:
@@ -315,19 +310,19 @@ class ClientSession:
             code, text = self._error
             self._do(Do.CLIENT_ERROR)
             return ClientJsonError(self.number, code, {"message": text})
-        if self._target_mark > self._sent_mark:
-            self._sent_mark = self._target_mark
-            return Mark(self.number, self._sent_mark)
-        if self._delay_uploads or 0 < self._start.sentinel <= self._sent_query:
+        request = self._marks.next_request()
+        if request is not None:
+            return Mark(self.number, request)
+        if self._delay_uploads or 0 < self._start.sentinel <= self._sets.sent:
             return None
-        pending = self._next_query()
+        pending = self._sets.next_to_send if self._connection.dialect.flexible else None
         if pending is not None and self._uploads.cursor[0] < pending.snapshot_version:
             message = self._send_upload(pending)
             if message is not None:
                 return message
         if pending is not None and self._uploads.cursor[0] >= pending.snapshot_version:
-            self._sent_query = pending.version
-            self._target_mark += 1
+            self._sets.sent = pending.version
+            self._marks.ask()
             return Query(self.number, pending.version, dict(pending.query))
         return self._send_upload(None) if pending is None else None
 
@@ -378,17 +373,16 @@ class ClientSession:
 
     def _expect(self, waiting: _Waiting) -> None:
         self._received = waiting.progress
-        self._received_count += 1
+        self._marks.download_came()
         self._waiting.append(waiting)
 
     def _on_bootstrap(self, message: Download, progress: Progress) -> None:
         version = message.query_version
-        if version not in self._sets:
-            raise RemoteProtocolError(f"The server sent a bootstrap of query version {version}, which does not exist.")
+        self._sets.check(version, "sent a bootstrap of")
         if self._bootstrap_of != version:
             self._drop_bootstrap()
             self._bootstrap_of = version
-            self._step(version, Step.FIRST_BATCH)
+            self._sets.step(version, Step.FIRST_BATCH)
         self._bootstrap.extend(message.entries)
         last = message.batch is BatchState.LAST_IN_BATCH
         everything: tuple[DownloadEntry, ...] = ()
@@ -405,32 +399,25 @@ class ClientSession:
         self._do(Do.MARKED, RemoteProtocolError)
         if self.state not in (Client.ACTIVE, Client.DEAF):
             return
-        if not self._got_mark < message.request <= self._sent_mark:
-            raise RemoteProtocolError(f"The server answered MARK {message.request}, which was not asked.")
-        self._got_mark = message.request
-        self._count_at_mark = self._received_count
+        self._marks.answered(message.request)
         self._check_mark()
 
     def _check_mark(self) -> None:
-        if self._got_mark in (0, self._reached_mark) or self._got_mark < self._target_mark:
+        if self.state is Client.DEAF or self._error is not None:
             return
-        if self._integrated_count < self._count_at_mark or self.state is Client.DEAF or self._error is not None:
-            return
-        self._reached_mark = self._got_mark
-        self._delay_uploads = False
-        active = self._active()
-        if active.state is State.AWAITING_MARK:
-            self._step(active.version, Step.MARK)
-        self._emit(ev.MarkReached(self.number, self._reached_mark))
+        reached = self._marks.newly_reached()
+        if reached is not None:
+            self._delay_uploads = False
+            self._sets.mark_reached()
+            self._emit(ev.MarkReached(self.number, reached))
 
     def _on_query_error(self, message: QueryError, _now: float) -> None:
         self._do(Do.QUERY_ERROR, RemoteProtocolError)
         if self.state not in (Client.ACTIVE, Client.DEAF):
             return
         version = message.query_version
-        if version not in self._sets:
-            raise RemoteProtocolError(f"The server refused query version {version}, which does not exist.")
-        self._step(version, Step.QUERY_ERROR, message.message)
+        self._sets.check(version, "refused")
+        self._sets.step(version, Step.QUERY_ERROR, message.message)
 
     def _on_unbound(self, _message: Unbound, _now: float) -> None:
         self._do(Do.UNBOUND, RemoteProtocolError)
@@ -484,30 +471,7 @@ class ClientSession:
         name = "SyncProtocolInvariantFailed"
         self._emit(ev.SessionError(self.number, 0, name, "ProtocolViolation", message, stop, is_fatal=True))
 
-    # ---- query sets
-
-    def _active(self) -> QuerySet:
-        in_force = [s for s in self._sets.values() if s.state in ACTIVE_STATES]
-        return max(in_force, key=lambda s: s.version, default=QuerySet())
-
-    def _next_query(self) -> QuerySet | None:
-        if not self._connection.dialect.flexible:
-            return None
-        found = [s for s in self._sets.values() if s.version > self._sent_query and s.state in PENDING_STATES]
-        return min(found, key=lambda s: s.version, default=None)
-
-    def _step(self, version: int, step: Step, message: str = "") -> None:
-        old = self._sets.get(version)
-        if old is None:  # superseded while its bootstrap was being integrated
-            return
-        state = next_state(old.state, step, version)
-        self._sets[version] = replace(old, state=state)
-        if state is not old.state:
-            self._emit(ev.QueryStateChanged(self.number, version, str(state), message))
-        if step is Step.LAST_BATCH:
-            for overtaken in [v for v in self._sets if v < version]:
-                del self._sets[overtaken]
-                self._emit(ev.QueryStateChanged(self.number, overtaken, str(State.SUPERSEDED)))
+    # ---- bootstraps and reverted writes
 
     def _drop_bootstrap(self) -> None:
         if self._bootstrap_of is not None:
