@@ -1,4 +1,7 @@
-"""The version rules of DOWNLOAD, checked by the receiver and, before it sends one, by the sender."""
+"""What a client reads out of messages of the server, and the rules that they have to keep.
+
+The rules of DOWNLOAD's versions are checked by the receiver and, before it sends one, by the sender.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from realmframe.errors import ProtocolError, RemoteProtocolError
-from realmframe.session.events import CompensatingWrites
+from realmframe.session.events import CompensatingWrites, FollowUp, SessionError
 from realmframe.session.progress import Progress
+from realmframe.session.rules import ACTION_RULES, SCHEMA_VERSION_CHANGED, UNKNOWN_ACTION, error_name
 from realmframe.wire import Download, primary_key_from_text
 
 
@@ -81,3 +85,15 @@ def compensating_writes(session: int, body: Mapping[str, Any]) -> CompensatingWr
     except (KeyError, TypeError, ValueError, IndexError):
         raise RemoteProtocolError("A compensating write error without the fields that it needs.") from None
     return CompensatingWrites(session, str(body.get("message", "")), writes, *versions, str(body.get("logURL", "")))
+
+
+def session_error(number: int, code: int, body: Mapping[str, Any], *, try_again: bool) -> SessionError:
+    """Read the body of an error of a session: what it is called and what has to be done about it."""
+    action = str(body.get("action", ""))
+    rule = ACTION_RULES.get(action, UNKNOWN_ACTION)
+    follow_up = FollowUp.MIGRATE_SCHEMA if code == SCHEMA_VERSION_CHANGED else rule.follow_up
+    follow_up = FollowUp.STOP if follow_up is FollowUp.RETRY and not try_again else follow_up
+    fatal = follow_up not in (FollowUp.RETRY, FollowUp.REFRESH_USER, FollowUp.REFRESH_LOCATION)
+    texts = error_name(code), action, str(body.get("message", ""))
+    log_url = str(body.get("logURL", ""))
+    return SessionError(number, code, *texts, follow_up, fatal, rule.is_reported, log_url, dict(body))

@@ -12,26 +12,23 @@ The rules
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from realmframe.errors import LocalProtocolError, RemoteProtocolError
 from realmframe.session import checks
 from realmframe.session import events as ev
 from realmframe.session.backoff import BackOff, delays_of
+from realmframe.session.incoming import Incoming, Waiting
 from realmframe.session.marks import Marks
 from realmframe.session.progress import Progress, UploadSource, progress_of
 from realmframe.session.query_sets import QuerySets
 from realmframe.session.rules import (
-    ACTION_RULES,
     COMPENSATING_WRITE,
     SCHEMA_VERSION_CHANGED,
     SESSION_CLOSED,
     SESSION_CLOSED_DELAY,
-    UNKNOWN_ACTION,
-    error_name,
 )
 from realmframe.session.start import QuerySet, SessionStart
 from realmframe.session.states import CLIENT, Client, Do
@@ -61,15 +58,6 @@ if TYPE_CHECKING:
     from realmframe.session.client import ClientConnection
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A DOWNLOAD that the owner has been told of and has not integrated yet."""
-
-    progress: Progress
-    compensating: tuple[ev.CompensatingWrites, ...]
-    bootstrap_of: int | None
-
-
 class ClientSession:
     """One realm on one connection; made by ``ClientConnection.add_session``. See the room's docstring."""
 
@@ -89,12 +77,8 @@ class ClientSession:
         self._marks = Marks()
         self._back_off = BackOff(connection.delays)
         self._delay_uploads = True
-        self._waiting: deque[_Waiting] = deque()
-        self._received = start.progress
+        self._incoming = Incoming(number, start.progress, connection.emit)
         self._uploads = Uploads(number, start, source)
-        self._bootstrap: list[DownloadEntry] = []
-        self._bootstrap_of: int | None = None
-        self._compensating: list[ev.CompensatingWrites] = []
         self._error: tuple[int, str] | None = None
 
     def __repr__(self) -> str:
@@ -156,9 +140,7 @@ class ClientSession:
         LocalProtocolError
             If nothing was waiting to be integrated.
         """
-        if not self._waiting:
-            raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
-        done = self._waiting.popleft()
+        done = self._incoming.integrated()
         self._marks.download_integrated()
         before, after = self.integrated_progress, progress or done.progress
         self.integrated_progress = after
@@ -175,17 +157,15 @@ class ClientSession:
 
     def integration_failed(self, message: str, code: int = 212) -> None:
         """Note that the oldest DOWNLOAD told could not be integrated: the server is told, all others are ignored."""
-        if not self._waiting:
-            raise LocalProtocolError(f"Session {self.number} has no DOWNLOAD that waits to be integrated.")
-        self._waiting.clear()
-        self._drop_bootstrap()
+        self._incoming.oldest()
+        self._incoming.clear()
         self._error = (code, message)
 
     def unbind(self, now: float) -> None:
         """End the session; SessionEnded follows when the server has confirmed it."""
         self._do(Do.END)
         self.retry_at = None
-        self._drop_bootstrap()
+        self._incoming.drop_bootstrap()
         self._connection.settle(now)
 
     def pause(self, now: float) -> None:
@@ -200,7 +180,7 @@ class ClientSession:
         LocalProtocolError
             If it was not ended, or something that it told is not integrated yet.
         """
-        if self.wants_connection or self._waiting:
+        if self.wants_connection or self._incoming:
             raise LocalProtocolError(f"Session {self.number} has to be ended and everything integrated first.")
         start = replace(
             self._start,
@@ -242,11 +222,11 @@ class ClientSession:
     def lost(self) -> None:
         """Note that there is none any more."""
         self._do(Do.LOST)
-        self._drop_bootstrap()
+        self._incoming.drop_bootstrap()
 
     def _forget_binding(self) -> None:
         self._error = None
-        self._compensating.clear()
+        self._incoming.forget_announced()
         self._marks.bound()
 
     def _do(self, what: Do, error: type[LocalProtocolError | RemoteProtocolError] = LocalProtocolError) -> None:
@@ -285,10 +265,10 @@ class ClientSession:
         return Bind(self.number, body, need)
 
     def _send_ident(self) -> Message | None:
-        if self._waiting:
+        if self._incoming:
             return None
         self._do(Do.IDENT)
-        p = self._received = self.integrated_progress
+        p = self._incoming.progress = self.integrated_progress
         self._uploads.bound(p)
         message = ClientIdent(
             self.number,
@@ -360,38 +340,33 @@ class ClientSession:
         if self.state is not Client.ACTIVE or self._error is not None:
             return
         flexible = self._connection.dialect.flexible
-        checks.check_progress(self._received, message, self.latest_version)
-        checks.check_entries(self._received, message, self.file_ident, flexible=flexible)
+        received = self._incoming.progress
+        checks.check_progress(received, message, self.latest_version)
+        checks.check_entries(received, message, self.file_ident, flexible=flexible)
         progress = progress_of(message)
         if flexible and message.batch is not BatchState.STEADY_STATE:
             self._on_bootstrap(message, progress)
             return
-        compensating = self._compensated_by(message.entries)
-        self._expect(_Waiting(progress, compensating, None))
-        rest = message.query_version, message.estimate, message.downloadable_bytes, compensating
+        waiting = self._expect(progress, message.entries)
+        rest = message.query_version, message.estimate, message.downloadable_bytes, waiting.compensating
         self._emit(ev.DownloadReceived(self.number, message.entries, progress, *rest))
 
-    def _expect(self, waiting: _Waiting) -> None:
-        self._received = waiting.progress
+    def _expect(self, progress: Progress, entries: tuple[DownloadEntry, ...], query: int | None = None) -> Waiting:
         self._marks.download_came()
-        self._waiting.append(waiting)
+        return self._incoming.add(progress, entries, query)
 
     def _on_bootstrap(self, message: Download, progress: Progress) -> None:
         version = message.query_version
         self._sets.check(version, "sent a bootstrap of")
-        if self._bootstrap_of != version:
-            self._drop_bootstrap()
-            self._bootstrap_of = version
+        if self._incoming.begins(version):
             self._sets.step(version, Step.FIRST_BATCH)
-        self._bootstrap.extend(message.entries)
+        self._incoming.collect(message)
         last = message.batch is BatchState.LAST_IN_BATCH
         everything: tuple[DownloadEntry, ...] = ()
         compensating: tuple[ev.CompensatingWrites, ...] = ()
         if last:
-            everything = tuple(self._bootstrap)
-            self._bootstrap, self._bootstrap_of = [], None
-            compensating = self._compensated_by(everything)
-            self._expect(_Waiting(progress, compensating, version))
+            everything = self._incoming.complete()
+            compensating = self._expect(progress, everything, version).compensating
         batch = message.entries, version, last, progress, message.estimate, everything, compensating
         self._emit(ev.BootstrapBatch(self.number, *batch))
 
@@ -432,10 +407,10 @@ class ClientSession:
         body: Mapping[str, Any] = message.body if isinstance(message, JsonError) else {"message": message.message}
         if message.code == COMPENSATING_WRITE:
             self._do(Do.SOFT_ERROR, RemoteProtocolError)
-            self._compensating.append(checks.compensating_writes(self.number, body))
+            self._incoming.announce(checks.compensating_writes(self.number, body))
         elif message.code == SCHEMA_VERSION_CHANGED:
             self._do(Do.SOFT_ERROR, RemoteProtocolError)
-            self._emit(self._describe(message.code, body, try_again=False))
+            self._emit(checks.session_error(self.number, message.code, body, try_again=False))
         else:
             self._fail(message, body, now)
 
@@ -444,24 +419,14 @@ class ClientSession:
         if self.state is not Client.FAILING:
             return
         again = message.try_again if isinstance(message, LegacyError) else body.get("tryAgain") is True
-        self._drop_bootstrap()
+        self._incoming.drop_bootstrap()
         self.is_suspended = True
-        event = self._describe(message.code, body, try_again=again)
+        event = checks.session_error(self.number, message.code, body, try_again=again)
         if event.follow_up is ev.FollowUp.RETRY and again:
             self._back_off.update(message.code, delays_of(body, self._back_off.default))
             delay = self._back_off.next_delay(self._connection.random)
             self.retry_at = now + (SESSION_CLOSED_DELAY if message.code == SESSION_CLOSED else delay)
         self._emit(event)
-
-    def _describe(self, code: int, body: Mapping[str, Any], *, try_again: bool) -> ev.SessionError:
-        action = str(body.get("action", ""))
-        rule = ACTION_RULES.get(action, UNKNOWN_ACTION)
-        follow_up = ev.FollowUp.MIGRATE_SCHEMA if code == SCHEMA_VERSION_CHANGED else rule.follow_up
-        follow_up = ev.FollowUp.STOP if follow_up is ev.FollowUp.RETRY and not try_again else follow_up
-        fatal = follow_up not in (ev.FollowUp.RETRY, ev.FollowUp.REFRESH_USER, ev.FollowUp.REFRESH_LOCATION)
-        texts = error_name(code), action, str(body.get("message", ""))
-        log_url = str(body.get("logURL", ""))
-        return ev.SessionError(self.number, code, *texts, follow_up, fatal, rule.is_reported, log_url, dict(body))
 
     def stop(self, message: str) -> None:
         """End all tries after the server broke the protocol; the connection is gone already."""
@@ -470,20 +435,6 @@ class ClientSession:
         stop = ev.FollowUp.STOP
         name = "SyncProtocolInvariantFailed"
         self._emit(ev.SessionError(self.number, 0, name, "ProtocolViolation", message, stop, is_fatal=True))
-
-    # ---- bootstraps and reverted writes
-
-    def _drop_bootstrap(self) -> None:
-        if self._bootstrap_of is not None:
-            self._emit(ev.BootstrapDiscarded(self.number, self._bootstrap_of))
-        self._bootstrap, self._bootstrap_of = [], None
-
-    def _compensated_by(self, entries: tuple[DownloadEntry, ...]) -> tuple[ev.CompensatingWrites, ...]:
-        """Take what was announced of writes that these entries revert."""
-        newest = entries[-1].server_version if entries else 0
-        found = tuple(e for e in self._compensating if e.server_version <= newest)
-        self._compensating = [e for e in self._compensating if e.server_version > newest]
-        return found
 
     _SENDERS: ClassVar[Mapping[Client, Callable[[ClientSession], Message | None]]] = {
         Client.BINDING: _send_bind,
