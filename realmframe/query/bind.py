@@ -342,7 +342,10 @@ def _string(scope: Scope, node: t.Comparison) -> p.Predicate:
     left, right = _sides(scope, node)
     _check_text(right, node.op, node.position)
     if node.op == "TEXT":
-        raise QueryError("TEXT needs a full-text index, which no property has.", position=node.position, kind="other")
+        raise QueryError(
+            "TEXT needs a full-text index, which no property has.", position=node.position, kind="other",
+            hint="Use CONTAINS[c]; a subscription cannot use TEXT at all.",
+        )  # fmt: skip
     op = node.op + ("[c]" if node.fold else "")
     own = _own(left)
     if own is not None and isinstance(own.type, PropertyType) and right.single:

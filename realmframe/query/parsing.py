@@ -26,6 +26,11 @@ MAX_NESTING: Final = 60
 MAX_OPERATIONS: Final = 120
 MAX_PATH: Final = 200
 
+#: What a subscription sends is in parentheses, so that a clause in it stands there.
+_ORDERING_HINT: Final = (
+    "It stands at the end of a query, after all parentheses. A subscription cannot use it: "
+    "use it in a query on the objects that were synced."
+)
 _ARGUMENTS: ContextVar[tuple[Any, ...]] = ContextVar("arguments", default=())
 _OPERATORS: Final = {
     "EQUAL": "==", "NOT_EQUAL": "!=", "LESS": "<", "LESS_EQUAL": "<=", "GREATER": ">", "GREATER_EQUAL": ">=",
@@ -81,7 +86,9 @@ def _syntax_error(error: UnexpectedInput, text: str) -> QueryError:
     token = error.token if isinstance(error, UnexpectedToken) else None
     if token is None or token.type == "$END":
         return QueryError("The query ends too early.", position=len(text), text=text, kind="syntax")
-    return QueryError(f"{str(token)!r} cannot stand here.", position=token.start_pos, text=text, kind="syntax")
+    hint = _ORDERING_HINT if token.type in ("SORT", "DISTINCT", "LIMIT") else None
+    message = f"{str(token)!r} cannot stand here."
+    return QueryError(message, position=token.start_pos, text=text, kind="syntax", hint=hint)
 
 
 def _check_shape(text: str) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 
 MAX_BODY: Final = 1 << 20
 MAX_MESSAGE: Final = 64 << 20
-MAX_QUERY: Final = 64 << 10
+#: Bytes of a query set, as it is sent; App Services takes no longer ones.
+MAX_QUERY: Final = 256 << 10
 MAX_CLASSES: Final = 1_000
 _REMEMBERED: Final = 10_000
 

@@ -21,11 +21,11 @@ from realmframe.errors import ProtocolError, QueryError, SchemaMismatchError
 from realmframe.model import ClassKind, Key
 from realmframe.server.bootstrap import BATCH_BYTES, bootstrap, catch_up, full_states, states_of
 from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History, Integrated
-from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
+from realmframe.server.limits import MAX_QUERY
 from realmframe.server.permissions import Permissions, classes_of, has_data, split
 from realmframe.server.repair import repair
 from realmframe.server.reverted import Reverted
-from realmframe.server.views import Share, View, erasures, is_beyond, share
+from realmframe.server.views import Share, View, check_size, erasures, is_beyond, share, size_of
 from realmframe.store import apply, schema_changeset
 from realmframe.wire import (
     Action,
@@ -274,8 +274,7 @@ class RealmSync:
         ------
         QueryError
         """
-        if len(texts) > MAX_CLASSES or any(len(t) > MAX_QUERY or len(n) > 200 for n, t in texts.items()):
-            raise QueryError("The query set is too large.", kind="other")
+        check_size(texts)
         key = tuple(sorted(texts.items()))
         found = self._views.get(key)
         if found is None:
@@ -285,6 +284,21 @@ class RealmSync:
             found = self._views[key] = View(texts)
         found.check(self.history.snapshot.schema)
         return found
+
+    def _view_in_force(self, texts: Mapping[str, str]) -> View:
+        """Give the view of a query set that was valid once; what of it is not any more sees nothing."""
+        try:
+            return self.view(texts)
+        except QueryError:
+            is_small = size_of(texts) <= MAX_QUERY
+            return self.view({n: t for n, t in texts.items() if is_small and self._is_valid(n, t)})
+
+    def _is_valid(self, name: str, text: str) -> bool:
+        try:
+            self.view({name: text})
+        except QueryError:
+            return False
+        return True
 
     # ------------------------------------------------------------------ messages of clients
 
@@ -302,10 +316,7 @@ class RealmSync:
             self._queue_log(session, message.download_server_version)
             return
         session.query_version = message.query_version or 0
-        try:
-            session.view = self.view(self.permissions.readable(session.file.user, message.query or {}))
-        except QueryError:
-            session.view = View({})  # it was valid once; the schema has moved on
+        session.view = self._view_in_force(self.permissions.readable(session.file.user, message.query or {}))
         if message.download_server_version == 0:
             kept = self._tell_again(session, 0)
             taken_back = self._states_of_reverted(session, kept) if len(kept) else None
@@ -388,7 +399,7 @@ class RealmSync:
         try:
             new = self.view(self.permissions.readable(session.file.user, message.query))
         except QueryError as error:
-            session.outbox.append(QueryErrorMessage(session.number, 226, message.version, f"Invalid query: {error}"))
+            session.outbox.append(QueryErrorMessage(session.number, 226, message.version, str(error)))
             return
         if session.outbox or session.sent >= self.history.version:
             # The client may be at this version already. The answer gets one of its own, which tells apart what is

@@ -6,6 +6,7 @@ whether an object is in view depends on its own fields only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,15 +18,47 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject, Update
 from realmframe.errors import QueryError
 from realmframe.model import ClassKind, Key, Link, PropertyType, Schema
+from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
 from realmframe.server.repair import value_at
 from realmframe.store import Snapshot, Table, objects_changeset
 from realmframe.store.gather import key_words_of
 
 Rows = npt.NDArray[np.int64]
+#: Characters of a query that an error repeats.
+_SHOWN: Final = 500
 _UPDATE: Final = 4
 _LINK: Final = int(PropertyType.OBJECT)
 _NONE: Final = np.empty(0, np.int64)
 _EVERYTHING: Final = frozenset({"TRUEPREDICATE", "(TRUEPREDICATE )", "(TRUEPREDICATE)"})
+
+
+def size_of(texts: Mapping[str, str]) -> int:
+    """Give the size of a query set in bytes, as it is sent."""
+    return len(json.dumps(texts, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def check_size(texts: Mapping[str, str]) -> None:
+    """Check that a query set is not too large to be looked at.
+
+    Raises
+    ------
+    QueryError
+    """
+    size = size_of(texts)
+    if size > MAX_QUERY or len(texts) > MAX_CLASSES or any(len(name) > 200 for name in texts):
+        raise QueryError(
+            f"The subscriptions are too large: {size:,} bytes, {MAX_QUERY:,} are allowed, for at most {MAX_CLASSES:,} "
+            "classes.",
+            hint="Ask by fewer values, or for a property that says the same.",
+            kind="other",
+        )
+
+
+def _refused(name: str, error: QueryError) -> QueryError:
+    """Say of which class a query is; a long one is not repeated."""
+    text = error.text if error.text is None or len(error.text) <= _SHOWN else None
+    message = f"Invalid query on class {name}: {error.message}"
+    return QueryError(message, position=error.position, text=text, kind=error.kind, hint=error.hint)
 
 
 class View:
@@ -49,7 +82,10 @@ class View:
             if text.strip() not in _EVERYTHING:
                 from realmframe.query import parse
 
-                self._queries[name] = parse(text)
+                try:
+                    self._queries[name] = parse(text)
+                except QueryError as error:
+                    raise _refused(name, error) from None
         self._schema: Schema | None = None
         self._bound: dict[str, Any] = {}
 
@@ -66,8 +102,12 @@ class View:
                 continue
             if cls.kind is not ClassKind.TOPLEVEL:
                 raise QueryError(f"Class {name} is {cls.kind.name.lower()}: subscriptions see top-level classes only.")
-            if name in self._queries:
+            if name not in self._queries:
+                continue
+            try:
                 self._queries[name].bind(schema, name).check_flexible()
+            except QueryError as error:
+                raise _refused(name, error) from None
 
     def _bind(self, schema: Schema) -> None:
         if self._schema is schema:

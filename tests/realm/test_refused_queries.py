@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 import realmframe as rf
-from realmframe.server.limits import MAX_QUERY
+from realmframe.query.flexible import MAX_TEXT
 from realmframe.testing import Server
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 WAIT = 20.0
-TOO_LONG = f"name == '{'x' * MAX_QUERY}'"
+#: Not too long for one subscription, but for a set, together with what is put around it.
+TOO_LONG = f"name == '{'x' * (MAX_TEXT - 11)}'"
 
 
 @pytest.fixture(scope="module")
