@@ -391,23 +391,36 @@ class App:
             When the server no longer accepts the user, who is then logged out here.
         """
         async with self._refreshing.setdefault(user_id, asyncio.Lock()):
-            record = self.metadata.get(user_id)
-            if record is None or not record.is_valid:
-                raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
-            token, refresh = record.access_token or "", record.refresh_token or ""
-            # Another task or process may have refreshed it meanwhile.
-            if token != stale and not read_token(token).is_expired(self.clock()):
-                return token
-            try:
-                token = await self.services.refresh(refresh)
-            except AuthError as fault:
-                if fault.status in (401, 403):
-                    self.expel(user_id)
-                    fault.hint = "The user was logged out here. Log in again; local data is kept."
-                raise
-            read_token(token)
-            self.metadata.change(user_id, access_token=token)
-            return token
+            while True:
+                record = self._logged_in(user_id)
+                token, refresh = record.access_token or "", record.refresh_token or ""
+                # Another task or process may have refreshed it meanwhile.
+                if token != stale and not read_token(token).is_expired(self.clock()):
+                    return token
+                try:
+                    token = await self.services.refresh(refresh)
+                except AuthError as fault:
+                    if fault.status in (401, 403):
+                        if self._is_another(user_id, refresh):
+                            continue
+                        self.expel(user_id)
+                        fault.hint = "The user was logged out here. Log in again; local data is kept."
+                    raise
+                read_token(token)
+                if self._logged_in(user_id).refresh_token == refresh:
+                    self.metadata.change(user_id, access_token=token)
+                    return token
+
+    def _logged_in(self, user_id: str) -> UserRecord:
+        record = self.metadata.get(user_id)
+        if record is None or not record.is_valid:
+            raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
+        return record
+
+    def _is_another(self, user_id: str, refresh_token: str) -> bool:
+        """Whether the user has logged in again meanwhile: what the server says of the log-in before is no news."""
+        record = self.metadata.get(user_id)
+        return record is not None and record.is_valid and record.refresh_token != refresh_token
 
     async def with_access_token(self, user_id: str, send: Callable[[str], Awaitable[T]]) -> T:
         """Send a request in a user's name, refreshing the token once when the server refuses it."""
@@ -421,13 +434,11 @@ class App:
 
     async def with_refresh_token(self, user_id: str, send: Callable[[str], Awaitable[T]]) -> T:
         """Send a request with the user's refresh token; when it is refused, the user is logged out here."""
-        record = self.metadata.get(user_id)
-        if record is None or not record.is_valid:
-            raise AuthError(f"The user {user_id} is not logged in.", hint="Log in again.")
+        token = self._logged_in(user_id).refresh_token or ""
         try:
-            return await send(record.refresh_token or "")
+            return await send(token)
         except AuthError as fault:
-            if fault.status == 401:
+            if fault.status == 401 and not self._is_another(user_id, token):
                 self.expel(user_id)
             raise
 

@@ -94,6 +94,8 @@ class Connection:
         self._pumping = False
         self._stale_token: str | None = None
         self._ask_location = False
+        #: Whether it connected at once with a new token, and has heard nothing from the server since.
+        self._is_renewed = False
         self._was_open = False
 
     @property
@@ -177,7 +179,7 @@ class Connection:
     # ------------------------------------------------------------------ following up
 
     def refresh_user(self, _event: object = None) -> None:
-        """Get a new access token, then connect at once."""
+        """Get a new access token, then connect at once; without one, when the back-off is over."""
         user = self.app.metadata.get(self.user_id)
         self._stale_token = user.access_token if user else None
         sync_loop().spawn(self._refresh_then_reconnect(), "realmframe-refresh")
@@ -192,8 +194,17 @@ class Connection:
         self.app.expel(self.user_id)
 
     async def _refresh_then_reconnect(self) -> None:
-        with contextlib.suppress(RealmError):
+        try:
             await self._address()
+        except AuthError:
+            pass  # the next connection ends with it
+        except RealmError as fault:
+            log.info("app %s: no new token yet: %s", self.app.id, fault.message)
+            return
+        else:
+            if self._stale_token is not None or self._is_renewed:
+                return  # there is no new one, or it was refused in turn: the back-off goes on
+            self._is_renewed = True
         self.machine.reconnect(time.monotonic())
         self.pump()
 
@@ -318,7 +329,9 @@ class Connection:
                     reading.cancel()
                     writer.result()
                     return LOST
-                self.machine.receive(bytes(reading.result()), time.monotonic())
+                data = bytes(reading.result())
+                self._is_renewed = False
+                self.machine.receive(data, time.monotonic())
                 self.pump()
             return LOST
         finally:

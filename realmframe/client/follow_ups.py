@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +12,7 @@ from realmframe.client.migration import Migration
 from realmframe.client.reset import ClientReset
 from realmframe.errors import AuthError, ClientResetError, NetworkError, RealmError, SyncError
 from realmframe.session import events as ev
+from realmframe.session.backoff import BackOff
 from realmframe.session.rules import SCHEMA_VERSION_CHANGED
 from realmframe.wire import Action
 
@@ -127,15 +129,24 @@ class FollowUps:
         sync_loop().spawn(self.session.guarded(self._refresh_and_resume(ask_location=True)), "realmframe-refresh")
 
     async def _refresh_and_resume(self, *, ask_location: bool) -> None:
-        session = self.session
+        """Get what the server asks for, however long it takes: without it, binding again would be refused again."""
+        session, machine, waits = self.session, self.session.binding.machine, BackOff()
+        waits.update("refresh")
         user = session.app.metadata.get(session.options.user_id)
-        try:
-            if ask_location:
-                await session.app.services.location(refresh=True)
-            await session.app.access_token(session.options.user_id, stale=user.access_token if user else None)
-        except NetworkError as fault:
-            session.last_error = fault
-        session.binding.resume()
+        stale = user.access_token if user else None
+        while session.binding.machine is machine and session.fatal_error is None:
+            try:
+                if ask_location:
+                    await session.app.services.location(refresh=True)
+                await session.app.access_token(session.options.user_id, stale=stale)
+            except AuthError:
+                raise
+            except RealmError as fault:
+                session.last_error = fault
+                await asyncio.sleep(waits.next_delay(random))
+            else:
+                session.binding.resume()
+                return
 
     def connection_failed(self, event: ev.ConnectionFailed, cause: RealmError | None) -> None:
         """*loop* Hear that the connection could not be opened, or ended."""

@@ -192,6 +192,44 @@ def test_refused_refresh_logs_out(make_app: Make, services: Any) -> None:
     stop()
 
 
+def test_refused_refresh_of_a_log_in_before(make_app: Make, services: Any) -> None:
+    """Who logged in again while an older refresh token was being refused stays logged in, with the new tokens."""
+    app = make_app()
+    user = app.log_in(Credentials.email_password("a@example.com", "secret-1"))
+    app.metadata.change(user.id, access_token=services.token("old", -60))
+    new = services.token("new")
+
+    def revoked(request: httpx.Request) -> httpx.Response:
+        app.metadata.change(user.id, access_token=new, refresh_token=services.token("new-refresh"))
+        refused: httpx.Response = services.refuse(401, "InvalidSession")(request)
+        return refused
+
+    services.answers["/auth/session"] = revoked
+    assert app.run(app.access_token(user.id), "a token") == new
+    assert user.is_logged_in
+    services.answers["/auth/api_keys"] = revoked
+    app.metadata.change(user.id, refresh_token="before")
+    with pytest.raises(AuthError):
+        user.api_keys.fetch_all()
+    assert user.is_logged_in
+
+
+def test_token_that_comes_after_a_log_out(make_app: Make, services: Any) -> None:
+    """Nothing of a user who was logged out while a token was on its way is kept."""
+    app = make_app()
+    user = app.log_in(Credentials.email_password("a@example.com", "secret-1"))
+    app.metadata.change(user.id, access_token=services.token("old", -60))
+
+    def late(_request: httpx.Request) -> httpx.Response:
+        app.expel(user.id)
+        return httpx.Response(201, json={"access_token": services.token("late")})
+
+    services.answers["/auth/session"] = late
+    with pytest.raises(AuthError, match="not logged in"):
+        app.run(app.access_token(user.id), "a token")
+    assert (user.state, user.access_token) == ("logged_out", None)
+
+
 def test_api_keys(make_app: Make, services: Any) -> None:
     """The five requests of API keys use the refresh token."""
     app = make_app()

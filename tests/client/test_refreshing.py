@@ -1,0 +1,85 @@
+"""A server that refuses a token while it cannot give another one is not asked again and again at once."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from realmframe.client import connection, follow_ups
+from realmframe.client.app import SyncTimeouts
+from realmframe.client.connection import Connection
+from realmframe.client.follow_ups import FollowUps
+from realmframe.errors import AppError, NetworkError
+
+
+class _App:
+    """An app whose tokens are refreshed as often as told, after so many failures."""
+
+    id, multiplex_sessions, sync_timeouts = "app", True, SyncTimeouts()
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.metadata = SimpleNamespace(get=lambda _user: SimpleNamespace(access_token="old"))
+        self.services = SimpleNamespace(known_location=SimpleNamespace(sync_route="ws://server"))
+
+    async def access_token(self, _user: str, *, stale: str | None = None) -> str:
+        """Give another token than the stale one."""
+        assert stale == "old"
+        if self.faults:
+            raise self.faults.pop(0)
+        return "new"
+
+
+def _refused(app: _App, monkeypatch: pytest.MonkeyPatch, times: int, *, hears: bool = False) -> int:
+    """Have a connection refused so many times; count how often it connects again without waiting."""
+    at_once: list[float] = []
+
+    async def run() -> None:
+        tasks: list[Any] = []
+        loop = SimpleNamespace(spawn=lambda work, _name: tasks.append(asyncio.ensure_future(work)))
+        monkeypatch.setattr(connection, "sync_loop", lambda: loop)
+        made = Connection(app, "user", True)  # type: ignore[arg-type]
+        monkeypatch.setattr(made.machine, "reconnect", at_once.append)
+        for _ in range(times):
+            made.refresh_user()
+            await asyncio.gather(*tasks)
+            made._is_renewed = made._is_renewed and not hears
+
+    asyncio.run(run())
+    return len(at_once)
+
+
+@pytest.mark.parametrize("fault", [NetworkError("down"), AppError("broken", status=503)])
+def test_refused_connection_without_a_new_token(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """The back-off goes on when refreshing fails; the first new token ends it."""
+    assert _refused(_App(fault, fault, fault), monkeypatch, 3) == 0
+    assert _refused(_App(fault, fault), monkeypatch, 3) == 1
+
+
+def test_refused_connection_with_a_new_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new token is tried at once; when it is refused in turn, the back-off goes on."""
+    assert _refused(_App(), monkeypatch, 3) == 1
+    assert _refused(_App(), monkeypatch, 3, hears=True) == 3
+
+
+@pytest.mark.parametrize("fault", [NetworkError("down"), AppError("broken", status=503)])
+def test_refused_session_without_a_new_token(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """A session whose user has to be refreshed is bound again once that is done, with longer waits each time."""
+    happened: list[Any] = []
+
+    async def sleep(seconds: float) -> None:
+        happened.append(seconds)
+
+    monkeypatch.setattr(follow_ups.asyncio, "sleep", sleep)
+    binding = SimpleNamespace(machine=object(), resume=lambda: happened.append("resume"))
+    session = SimpleNamespace(app=_App(fault, fault, fault), binding=binding, fatal_error=None)
+    session.options = SimpleNamespace(user_id="user")
+    asyncio.run(FollowUps(session)._refresh_and_resume(ask_location=False))  # type: ignore[arg-type]
+    *waits, last = happened
+    assert last == "resume"
+    assert len(waits) == 3
+    assert 0.75 <= waits[0] <= 1.0
+    assert waits == sorted(waits)
