@@ -468,15 +468,14 @@ class SyncSession:
         machine = self.binding.machine
         if machine is not None and not machine.is_suspended and not machine.is_ended:
             self.binding.unbind()
-        work = self._retire(error, cancels_reset=not self.follow_ups.is_current)
+        work = self._retire(error, list(self._tasks), cancels_reset=not self.follow_ups.is_current)
         sync_loop().spawn(work, f"realmframe-retire-{self.store.path.name}")
         self.notify()
 
-    async def _retire(self, error: RealmError, *, cancels_reset: bool) -> None:
+    async def _retire(self, error: RealmError, running: list[asyncio.Task[None]], *, cancels_reset: bool) -> None:
         """Let another process that has the realm open sync it: it may do better, or tell its own app."""
         if cancels_reset:
             await self.follow_ups.cancel_reset()
-        running = list(self._tasks)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 import realmframe as rf
 from realmframe import wire
+from realmframe.client.follow_ups import FollowUps
+from realmframe.client.loop import sync_loop
 from realmframe.realm.core import is_open
 from realmframe.testing import FaultProxy, Server
 
@@ -355,3 +358,29 @@ def test_a_token_that_ended(tmp_path: Path) -> None:
             assert until(lambda: heard[-1:] == ["connected"])
             realm.upload_all_local_changes(10.0)
             assert session.fatal_error is None
+
+
+def test_session_that_is_resumed_while_a_failure_ends_it(
+    login: Login, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what ran when it failed is ended: what was begun anew meanwhile goes on."""
+    with open_dogs(login("a")) as realm:
+        session = realm.sync_session
+
+        async def fail_and_resume() -> None:
+            goes_on = asyncio.Event()
+
+            async def slow(_self: FollowUps) -> None:
+                await goes_on.wait()
+
+            monkeypatch.setattr(FollowUps, "cancel_reset", slow)
+            session.fail(rf.SyncError("It failed."))
+            await asyncio.sleep(0)
+            session.begin()
+            goes_on.set()
+            await asyncio.gather(*[t for t in asyncio.all_tasks() if "retire" in t.get_name()])
+
+        sync_loop().call(fail_and_resume(), 10.0, "the test")
+        write(realm, 1)
+        realm.upload_all_local_changes(10.0)
+        assert session.state == "active"
