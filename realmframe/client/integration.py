@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from realmframe.client.lost import reverted
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.pause import collection_paused
-from realmframe.errors import RealmError, StorageError
+from realmframe.errors import RealmError, SchemaMismatchError, StorageError
 from realmframe.session import events as ev
 from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import Progress
@@ -72,10 +72,13 @@ class Integration:
                 await asyncio.wait({work})
                 raise
             except RealmError as fault:
+                reason = explain_bad_changes(fault, entries, session.store.snapshot.schema)
                 if machine is not None and not isinstance(fault, StorageError):
-                    machine.integration_failed(fault.message)
+                    # In the words that the real engine has for it.
+                    is_schema = isinstance(reason, SchemaMismatchError)
+                    machine.integration_failed(f"Schema mismatch: {reason.message}" if is_schema else reason.message)
                     session.binding.pump()
-                raise explain_bad_changes(fault, entries, session.store.snapshot.schema) from fault
+                raise reason from fault
             if machine is not None and session.binding.machine is machine:
                 machine.integrated(version, event.progress)
                 session.binding.pump()

@@ -23,7 +23,7 @@ from realmframe.server import database as db
 from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX, partition_of, respell
 from realmframe.server.permissions import Permissions
-from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered
+from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered, unusable
 from realmframe.session.server import ServerConnection, ServerState
 from realmframe.store.lock import Lock, lock_file, try_lock
 from realmframe.wire import (
@@ -56,6 +56,8 @@ CLAIM_SECONDS: Final = 2.0
 UNAUTHORISED: Final = 4001
 #: Name of an app's one realm of Flexible Sync.
 _FLEXIBLE: Final = "flx"
+#: Characters of what a client says that are repeated.
+_REASON: Final = 1_000
 Deliver = Callable[["list[bytes]", "int | None"], None]
 
 
@@ -398,7 +400,9 @@ class Engine:
         elif isinstance(message, Mark):
             realm.mark(session, message)
         elif isinstance(message, ClientJsonError):
-            log.warning("A client of app %s could not use a DOWNLOAD: %s", connection.app, message.body.get("message"))
+            reason = str(message.body.get("message"))[:_REASON]
+            log.warning("A client of app %s could not use a DOWNLOAD: %s", connection.app, reason)
+            error = unusable(session.number, reason)
         if error is not None:
             self.end_session(realm, session, error)
 

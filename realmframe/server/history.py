@@ -29,6 +29,7 @@ from realmframe.server import trimming
 from realmframe.server import withdrawn as wd
 from realmframe.server.passing import Passing
 from realmframe.server.reverted import Reverted
+from realmframe.server.schemas import check_fits, check_unchanged
 from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
 
@@ -366,14 +367,15 @@ class History:
         if upload.server_version > self.version:
             raise ProtocolError("The client uploaded a changeset that is based on a version the server never had.")
         original = Changeset.decode(upload.changeset)
+        check_fits(original, self.snapshot.schema)
         origin = upload.file_ident or file.ident
         changeset, reciprocals = self._merge(file, upload, origin, original)
         replaced = self.passing.replaced(self.snapshot, changeset)
         changeset = concat([replaced, changeset]) if len(replaced) else changeset
         changed = changeset is not original
         applied = self._apply(changeset)
-        if not may_change_schema and applied.snapshot.schema is not self.snapshot.schema:
-            raise SchemaMismatchError("The schema of this app is fixed: clients may not add to it.")
+        if not may_change_schema:
+            check_unchanged(self.snapshot.schema, applied.snapshot.schema)
         data = changeset.encode() if changed else upload.changeset
         entry = Entry(
             self.version + 1,

@@ -669,6 +669,15 @@ def reset_ordered(number: int, *, recovery: bool) -> JsonError:
     return failure(number, 217, text, action, recovery_disabled=not recovery)
 
 
+def unusable(number: int, reason: str) -> JsonError:
+    """Answer a client that could not use what it was sent: it takes nothing more, and waits for this."""
+    if "schema mismatch" in reason.lower():  # so say real clients, whatever the code
+        text = f"The schemas of the client and of the app contradict each other: {reason}"
+        return failure(number, 225, text, Action.APPLICATION_BUG)
+    text = f"The client could not use what it was sent: {reason}"
+    return failure(number, 212, text, Action.CLIENT_RESET)
+
+
 def _as_is(entry: Entry, client_version: int) -> DownloadEntry:
     return DownloadEntry(entry.version, client_version, entry.timestamp, entry.origin, entry.original_size, entry.data)
 

@@ -17,6 +17,7 @@ from realmframe.store.coercion import (
     dictionary_key,
 )
 from realmframe.store.compare import difference_changeset
+from realmframe.store.contradiction import Contradiction, contradiction
 from realmframe.store.exactly import arrays_differ
 from realmframe.store.files import FileSystem
 from realmframe.store.nested import same_element
@@ -41,6 +42,7 @@ __all__ = [
     "Checkpoint",
     "ClientFile",
     "Commit",
+    "Contradiction",
     "Entry",
     "FileSystem",
     "LocalChange",
@@ -60,6 +62,7 @@ __all__ = [
     "check_field",
     "coerce",
     "coerce_mixed",
+    "contradiction",
     "dictionary_key",
     "difference_changeset",
     "erase_changeset",

@@ -45,10 +45,7 @@ class SchemaChanges:
         """Add a class."""
         old = self.schema.get(one.table)
         _check_name(one.table, one.pk_field)
-        properties = {}
-        if one.kind is not ClassKind.EMBEDDED and one.pk_type is not None:
-            properties = {one.pk_field: Property(one.pk_field, one.pk_type, one.pk_nullable)}
-        new = ObjectSchema(one.table, properties, one.pk_field if properties else None, one.kind)
+        new = class_of(one)
         if old is not None:
             if one.pk_type is None and not new.embedded:
                 return  # Without a key the real engine takes whatever class there is.
@@ -88,12 +85,7 @@ class SchemaChanges:
         """Add a property."""
         self.use(one.table, one.table)
         cls = self._class(one.table)
-        optional = one.nullable or one.type is PropertyType.MIXED
-        if one.type is PropertyType.OBJECT:
-            # Whatever the instruction says.
-            optional = one.collection in (Collection.SINGLE, Collection.DICTIONARY)
-        target = None if one.type is PropertyType.MIXED else one.link_target
-        prop = Property(one.field, one.type, optional, one.collection, target)
+        prop = property_of(one)
         self._check_property(one.table, prop)
         old = cls.properties.get(one.field)
         if old is not None:
@@ -195,6 +187,24 @@ _SCHEMA_HANDLERS: Final[dict[type, Callable[..., None]]] = {
     i.AddColumn: SchemaChanges.add_column,
     i.EraseColumn: SchemaChanges.erase_column,
 }
+
+
+def class_of(one: i.AddTable) -> ObjectSchema:
+    """Give the class that an instruction declares."""
+    properties = {}
+    if one.kind is not ClassKind.EMBEDDED and one.pk_type is not None:
+        properties = {one.pk_field: Property(one.pk_field, one.pk_type, one.pk_nullable)}
+    return ObjectSchema(one.table, properties, one.pk_field if properties else None, one.kind)
+
+
+def property_of(one: i.AddColumn) -> Property:
+    """Give the property that an instruction declares."""
+    optional = one.nullable or one.type is PropertyType.MIXED
+    if one.type is PropertyType.OBJECT:
+        # Whatever the instruction says.
+        optional = one.collection in (Collection.SINGLE, Collection.DICTIONARY)
+    target = None if one.type is PropertyType.MIXED else one.link_target
+    return Property(one.field, one.type, optional, one.collection, target)
 
 
 def _check_name(cls: str, name: str) -> None:
