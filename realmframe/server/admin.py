@@ -55,7 +55,7 @@ def _realms(engine: Engine, database: db.Database, app: str) -> list[RealmSync]:
 
 
 def _reset_client(engine: Engine, realms: list[RealmSync], arguments: dict[str, Any]) -> dict[str, Any]:
-    from realmframe.server.sync import reset_ordered
+    from realmframe.server.answers import reset_ordered
 
     user, ident, recovery = arguments.get("user"), arguments.get("file_ident"), bool(arguments["recovery"])
     count = 0
@@ -71,7 +71,7 @@ def _reset_client(engine: Engine, realms: list[RealmSync], arguments: dict[str, 
 
 
 def _trim(engine: Engine, realms: list[RealmSync], arguments: dict[str, Any]) -> dict[str, Any]:
-    from realmframe.server.sync import expired, now
+    from realmframe.server.answers import expired, now
 
     cutoff = now() - int(float(arguments["older_than"]) * _DAY_MS) if arguments.get("older_than") else 1 << 62
     count = 0

@@ -20,10 +20,12 @@ import sqlalchemy as sa
 from realmframe.errors import LocalProtocolError, ProtocolError, RealmError, RemoteProtocolError, StorageError
 from realmframe.server import admin
 from realmframe.server import database as db
+from realmframe.server.answers import expired, failure, reset_ordered, unusable
 from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX, partition_of, respell
 from realmframe.server.permissions import Permissions
-from realmframe.server.sync import RealmSync, Session, expired, failure, reset_ordered, unusable
+from realmframe.server.session import Session
+from realmframe.server.sync import RealmSync
 from realmframe.session.server import ServerConnection, ServerState
 from realmframe.store.lock import Lock, lock_file, try_lock
 from realmframe.wire import (

@@ -6,7 +6,6 @@ whether an object is in view depends on its own fields only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +17,6 @@ from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject, Update
 from realmframe.errors import QueryError
 from realmframe.model import ClassKind, Key, Link, PropertyType, Schema
-from realmframe.server.limits import MAX_CLASSES, MAX_QUERY
 from realmframe.server.repair import value_at
 from realmframe.store import Snapshot, Table, objects_changeset
 from realmframe.store.gather import key_words_of
@@ -30,28 +28,6 @@ _UPDATE: Final = 4
 _LINK: Final = int(PropertyType.OBJECT)
 _NONE: Final = np.empty(0, np.int64)
 _EVERYTHING: Final = frozenset({"TRUEPREDICATE", "(TRUEPREDICATE )", "(TRUEPREDICATE)"})
-
-
-def size_of(texts: Mapping[str, str]) -> int:
-    """Give the size of a query set in bytes, as it is sent."""
-    return len(json.dumps(texts, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
-
-
-def check_size(texts: Mapping[str, str]) -> None:
-    """Check that a query set is not too large to be looked at.
-
-    Raises
-    ------
-    QueryError
-    """
-    size = size_of(texts)
-    if size > MAX_QUERY or len(texts) > MAX_CLASSES or any(len(name) > 200 for name in texts):
-        raise QueryError(
-            f"The subscriptions are too large: {size:,} bytes, {MAX_QUERY:,} are allowed, for at most {MAX_CLASSES:,} "
-            "classes.",
-            hint="Ask by fewer values, or for a property that says the same.",
-            kind="other",
-        )
 
 
 def _refused(name: str, error: QueryError) -> QueryError:

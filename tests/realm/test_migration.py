@@ -18,7 +18,7 @@ import pytest
 import realmframe as rf
 from realmframe.changes import concat
 from realmframe.client.migration import Migration
-from realmframe.server.sync import now
+from realmframe.server.answers import now
 from realmframe.store import RealmStore, difference_changeset, objects_changeset, schema_changeset
 from realmframe.testing import Server
 from realmframe.wire import Action, JsonError, json_error_body

@@ -13,7 +13,8 @@ from realmframe.changes import Changeset
 from realmframe.changes.instructions import CreateObject, Update
 from realmframe.server.database import Database
 from realmframe.server.history import History
-from realmframe.server.sync import RealmSync, Session
+from realmframe.server.session import Session
+from realmframe.server.sync import RealmSync
 from realmframe.session.checks import check_entries, check_progress
 from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
 from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Mark, Query, Upload, UploadEntry
@@ -277,7 +278,7 @@ class World:
             assert one.active[0] == one.wanted[0]
             expected = contents(snapshot)
             if one.flexible:
-                view = self.node.sync.view(one.wanted[1])
+                view = self.node.sync.query_sets.view(one.wanted[1])
                 expected = contents(snapshot, lambda name, v=view: v.rows(snapshot, name))
             assert contents(one.store.snapshot) == expected, one.name
 

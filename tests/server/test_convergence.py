@@ -6,7 +6,7 @@ import pytest
 
 from realmframe.changes.instructions import AddInteger, ArrayInsert, CreateObject, EraseObject, Update
 from realmframe.server import bootstrap
-from realmframe.server import sync as server_sync
+from realmframe.server import session as sessions
 from realmframe.wire import Download, Mark, primary_key_from_text
 from tests.simulation.writes import SCHEMA, contents
 
@@ -133,7 +133,7 @@ def test_catch_up_that_was_cut(tmp_path, monkeypatch):
     _write(a, 1, 2, 3, 4)
     world.settle()
     monkeypatch.setattr(bootstrap, "BATCH_BYTES", 10)
-    monkeypatch.setattr(server_sync, "BATCH_BYTES", 10)
+    monkeypatch.setattr(sessions, "BATCH_BYTES", 10)
     monkeypatch.setattr(bootstrap, "_FIRST_ROWS", 1)
     for count in range(5):
         b.connect()

@@ -6,7 +6,7 @@ import pytest
 
 from realmframe.changes.instructions import CreateObject, Update
 from realmframe.server import bootstrap
-from realmframe.server import sync as server_sync
+from realmframe.server import session as sessions
 from realmframe.wire import Download, primary_key_from_text
 
 from .stepwise import Client, World, joined
@@ -45,7 +45,7 @@ def _told(client: Client) -> list[int]:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """A server that keeps little for slow clients, and two clients."""
-    monkeypatch.setattr(server_sync, "_OUTBOX_BYTES", 100)
+    monkeypatch.setattr(sessions, "_OUTBOX_BYTES", 100)
     return World(tmp_path, 0, 2)
 
 
@@ -54,7 +54,7 @@ def world(tmp_path, monkeypatch):
 @pytest.mark.parametrize("is_trimmed", [False, True])
 def test_reverted_write_of_a_slow_client(world, monkeypatch, size, others, is_trimmed):
     """It hears of it with the version that the object's state comes with, once, as the real engine asserts."""
-    for module in (bootstrap, server_sync):
+    for module in (bootstrap, sessions):
         monkeypatch.setattr(module, "BATCH_BYTES", size)
     a, b = joined(world, "TRUEPREDICATE ", "area == 1 ")
     _fill(world, a, b)
@@ -70,13 +70,13 @@ def test_reverted_write_of_a_slow_client(world, monkeypatch, size, others, is_tr
 
 def test_reverted_write_that_makes_a_client_slow(world, monkeypatch):
     """When what it is told of is what was too much, it hears of it later, and once."""
-    monkeypatch.setattr(server_sync, "_OUTBOX_BYTES", 1 << 20)
+    monkeypatch.setattr(sessions, "_OUTBOX_BYTES", 1 << 20)
     a, b = joined(world, "TRUEPREDICATE ", "area == 1 ")
     while b.session.outlet.has_room():
         _upload(world, a, 100 + world.node.sync.history.version)
     _upload(world, a, 1)
     assert b.session.outbox
-    monkeypatch.setattr(server_sync, "_OUTBOX_BYTES", b.session.outbox_bytes)
+    monkeypatch.setattr(sessions, "_OUTBOX_BYTES", b.session.outbox_bytes)
     _upload(world, b, 2, area=3)
     assert b.session.is_lagging
     _upload(world, a, 3)
@@ -100,7 +100,7 @@ def test_query_of_a_slow_client_after_a_reverted_write(world):
 @pytest.mark.parametrize("flexible", [True, False], ids=["flexible", "partition"])
 def test_log_trimmed_while_a_new_client_lags(tmp_path, monkeypatch, flexible):
     """Who has nothing yet, and lags behind what is gone, begins anew: nothing is left out without a word."""
-    monkeypatch.setattr(server_sync, "_OUTBOX_BYTES", 100)
+    monkeypatch.setattr(sessions, "_OUTBOX_BYTES", 100)
     world = World(tmp_path, 0, 1, flexible=flexible)
     (a,) = joined(world, "TRUEPREDICATE ")
     _upload(world, a, 1, 2)

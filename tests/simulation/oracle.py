@@ -66,7 +66,7 @@ def _check_replica(world: World, replica: Replica, name: str, state: Snapshot) -
     assert not left, f"{replica.name} has not uploaded {left}"
     rows_of: Any = None
     if replica.partition is None:
-        view = world.server.engine.realm("app", name).view(_texts(replica))
+        view = world.server.engine.realm("app", name).query_sets.view(_texts(replica))
         rows_of = lambda cls: view.rows(state, cls)  # noqa: E731
     expected, have = contents(state, rows_of), contents(store.snapshot)
     for cls in expected:

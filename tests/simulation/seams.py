@@ -18,7 +18,7 @@ from unittest import mock
 
 from realmframe.client import binding, callbacks, connection, loop
 from realmframe.server import bootstrap, database, engine, history
-from realmframe.server import sync as server_sync
+from realmframe.server import session as sessions
 from realmframe.session import uploads
 from realmframe.store import checkpoint, checkpointing, folder, realm_store
 from tests.simulation.clients import SimulatedConnection
@@ -84,11 +84,11 @@ def _limits(name: str) -> list[tuple[Any, str, Any]]:
     size = {"tiny": 1, "small": 8}[name]
     return [
         (bootstrap, "BATCH_BYTES", 40 * size),
-        (server_sync, "BATCH_BYTES", 40 * size),
+        (sessions, "BATCH_BYTES", 40 * size),
         (bootstrap, "_FIRST_ROWS", size),
         (engine, "ROOM", 400 * size),
-        (server_sync, "_LAG", 3 * size),
-        (server_sync, "_OUTBOX_BYTES", 1_000 * size),
+        (sessions, "_LAG", 3 * size),
+        (sessions, "_OUTBOX_BYTES", 1_000 * size),
         (history, "_RECENT_ENTRIES", 4 * size),
         (uploads, "UPLOAD_SOFT_LIMIT", 60 * size),
         (realm_store, "CHECKPOINT_BYTES", 3_000 * size),
