@@ -106,7 +106,10 @@ def changes_for(
     schema = schema or Schema([object_schema])
     key = object_schema.primary_key
     if key is None:
-        raise WriteError(f"{object_schema.name} has no primary key, so its frames cannot be compared.")
+        raise WriteError(
+            f"{object_schema.name} has no primary key, so its frames cannot be compared.",
+            hint="Change its objects by tx.update and tx.delete, with a query or a mask over the live frame.",
+        )
     old = records_to_arrow(before, object_schema, schema)
     new = records_to_arrow(after, object_schema, schema)
     old_index, new_index = _key_index(old[key], object_schema), _key_index(new[key], object_schema)

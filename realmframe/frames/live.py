@@ -142,6 +142,11 @@ class FrameAccessor:
         view = self._frame._realm_view
         return view.text
 
+    @property
+    def keys(self) -> pa.ChunkedArray:
+        """The key of the object in each row; of a class without primary key nothing else tells objects apart."""
+        return self._frame._realm_view.keys()
+
     def pin(self) -> pd.DataFrame:
         """Give an ordinary frame of what is shown now, which never changes (shares memory).
 
@@ -166,6 +171,7 @@ class _View:
     bound: Bound | None = None
     schema: Schema | None = None
     tables: tuple[Table, ...] = ()
+    rows: np.ndarray[Any, Any] | None = None
 
     def is_current(self, snapshot: Snapshot) -> bool:
         return bool(self.tables) and _same(self.tables, self._reads(snapshot))
@@ -179,14 +185,18 @@ class _View:
         """Make the frame of a snapshot."""
         if self.class_name not in snapshot.schema:
             raise UsageError(f"The realm has no class {self.class_name!r} any more.")
-        rows = None
+        self.rows = None
         if self.bind is not None:
             if self.bound is None or self.schema is not snapshot.schema:
                 self.bound, self.schema = self.bind(snapshot.schema), snapshot.schema
-            rows = self.bound.rows(snapshot)
-        frame = snapshot_frame(snapshot, self.class_name, rows)
+            self.rows = self.bound.rows(snapshot)
+        frame = snapshot_frame(snapshot, self.class_name, self.rows)
         self.tables = self._reads(snapshot)
         return frame
+
+    def keys(self) -> pa.ChunkedArray:
+        keys = next(table for table in self.tables if table.cls.name == self.class_name).keys()
+        return keys if self.rows is None else keys.take(pa.array(self.rows, pa.int64()))
 
 
 def _same(left: tuple[Table, ...], right: tuple[Table, ...]) -> bool:

@@ -18,7 +18,8 @@ from realmframe.client.keywords import refuse_unknown, snake
 from realmframe.client.paths import RealmPath, SyncPlace, partition_name, path_for
 from realmframe.client.user import User
 from realmframe.errors import SchemaError, UsageError
-from realmframe.model import ClassKind, ObjectSchema, Schema
+from realmframe.model import ObjectSchema, Schema
+from realmframe.realm.schema import check_mode
 
 if TYPE_CHECKING:
     from realmframe.realm.realm import Realm
@@ -361,7 +362,7 @@ class Configuration:
         put = partial(object.__setattr__, self)
         put("path", path)
         put("schema", _schema(schema))
-        _check_asymmetric(self.schema, sync)
+        check_mode(self.schema or Schema(), flexible=None if sync is None else sync.flexible)
         put("sync", sync)
         put("read_only", bool(read_only))
         put("base_file_path", base_file_path)
@@ -399,15 +400,6 @@ def _no_configuration(form: Any) -> NoReturn:
     raise UsageError(
         f"{form!r} is no Configuration.", hint="Realm.open takes keywords: Realm.open(path=..., sync=...)."
     )
-
-
-def _check_asymmetric(schema: Schema | None, sync: SyncConfiguration | None) -> None:
-    """Refuse asymmetric classes where nothing takes their objects away, as the SDKs do."""
-    for cls in () if schema is None or (sync is not None and sync.flexible) else schema.values():
-        if cls.kind is ClassKind.ASYMMETRIC:
-            where = "a local realm" if sync is None else "partition-based sync"
-            hint = "Its objects are uploaded and not kept: that takes Flexible Sync."
-            raise SchemaError(f"The class {cls.name} is asymmetric, which {where} cannot have.", hint=hint)
 
 
 def _schema(form: Any) -> Schema | None:

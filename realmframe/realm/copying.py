@@ -25,6 +25,7 @@ from realmframe.changes import concat
 from realmframe.client.paths import check_links
 from realmframe.errors import UsageError
 from realmframe.realm.configuration import Configuration
+from realmframe.realm.schema import check_mode
 from realmframe.store import RealmStore, Snapshot, objects_changeset, schema_changeset
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def write_copy(core: RealmCore, configuration: Configuration) -> None:
     ------
     UsageError
         If there is a realm already, or both sync and something was not uploaded yet.
+    SchemaError
+        If there is a class that a realm of the other's kind cannot have.
     NoSubscriptionForWriteError
         If the copy syncs flexibly, as writes of its own, and its ``initial_subscriptions`` leave out a class that has
         objects: the server would take them back. Nothing is left behind then.
@@ -68,6 +71,7 @@ def _write_objects(snapshot: Snapshot, configuration: Configuration) -> None:
     from realmframe.realm.opening import write_initial_subscriptions
     from realmframe.realm.realm import Realm
 
+    check_mode(snapshot.schema, flexible=None if configuration.sync is None else configuration.sync.flexible)
     classes = {name: table for name, table in snapshot.tables.items() if len(table)}
     core, _ = RealmCore.acquire(configuration)
     copy = Realm(core, configuration)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realmframe.errors import SchemaMismatchError, UsageError
+from realmframe.errors import SchemaError, SchemaMismatchError, UsageError
 from realmframe.model import ClassKind, ObjectSchema, Schema
 
 
@@ -19,6 +19,34 @@ def refuse_to_read(schema: Schema, class_name: str) -> None:
             f"The class {class_name} is asymmetric: its objects are uploaded, and nothing of them is kept here.",
             hint="tx.create writes them; they can be read at the server.",
         )
+
+
+def check_mode(schema: Schema, *, flexible: bool | None) -> None:
+    """Refuse classes that a realm of a kind cannot have, as the SDKs do.
+
+    Parameters
+    ----------
+    schema : Schema
+    flexible : bool or None
+        Whether it syncs flexibly or by partition; None: it is local.
+
+    Raises
+    ------
+    SchemaError
+        For an asymmetric class where nothing takes its objects away; for a class of a synced realm whose primary key
+        is not ``_id``.
+    """
+    for cls in schema.values():
+        if cls.kind is ClassKind.ASYMMETRIC and not flexible:
+            where = "a local realm" if flexible is None else "partition-based sync"
+            hint = "Its objects are uploaded and not kept: that takes Flexible Sync."
+            raise SchemaError(f"The class {cls.name} is asymmetric, which {where} cannot have.", hint=hint)
+        if flexible is not None and not cls.embedded and cls.primary_key != "_id":
+            found = "none" if cls.primary_key is None else repr(cls.primary_key)
+            raise SchemaError(
+                f"The class {cls.name} of a synced realm needs a primary key named '_id', but has {found}.",
+                hint="Classes without one can be in local realms, or be embedded.",
+            )
 
 
 def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> None:

@@ -21,7 +21,7 @@ from realmframe.model import ClassKind, Key, ObjectSchema, PropertyType, Schema
 from realmframe.query import parse
 from realmframe.realm.place import WrittenObject
 from realmframe.realm.schema import refuse_to_read
-from realmframe.store import Snapshot, apply, erase_changeset, upsert_changeset
+from realmframe.store import Snapshot, apply, erase_changeset, key_type, new_global_keys, upsert_changeset
 
 #: The protocol's clock starts here.
 EPOCH: Final = dt.datetime(2015, 1, 1, tzinfo=dt.UTC)
@@ -84,8 +84,17 @@ class Transaction:
         """Give an ordinary frame of a class to edit; when the transaction ends, the difference is written.
 
         Only what differs is: fields that changed, rows that were added or dropped. Asking again gives the same frame.
+
+        Raises
+        ------
+        WriteError
+            For a class without primary key: nothing tells which rows are the same objects.
         """
-        self._kept_class(class_name)
+        if self._kept_class(class_name).primary_key is None:
+            raise WriteError(
+                f"{class_name} has no primary key, so an edited frame cannot be compared with it.",
+                hint="Write tx.create, or tx.update and tx.delete with a query or a mask over the live frame.",
+            )
         if class_name not in self._edits:
             before = LiveFrames(_Pinned(self.snapshot))[class_name].realm.pin()
             self._edits[class_name] = (before, before.copy())
@@ -93,24 +102,33 @@ class Transaction:
 
     # ------------------------------------------------------------------ writing
 
-    def create(self, class_name: str, values: Any) -> None:
+    def create(self, class_name: str, values: Any) -> pa.ChunkedArray:
         """Create one object (a dict) or many (a list of dicts, DataFrame, Arrow table).
+
+        Returns
+        -------
+        pyarrow.ChunkedArray
+            The keys of the objects, in the order of the records: links to them are written so. Objects of a class
+            without primary key, which only local realms have, get a new :class:`GlobalKey` each.
 
         Raises
         ------
         WriteError
             If an object with this key exists, or a value does not fit.
         """
-        self._records(class_name, values, "create")
+        cls = self._class(class_name)
+        made: list[Any] = []
+        for table in records_to_tables(values, cls, self.schema):
+            keys = new_global_keys(table.num_rows) if cls.primary_key is None else table[cls.primary_key]
+            self._put(upsert_changeset(self.snapshot, class_name, table, mode="create", keys=keys))
+            made += keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
+        return pa.chunked_array(made, key_type(cls.key_property))
 
     def upsert(self, class_name: str, values: Any) -> None:
         """Create objects, or change the fields given of those that exist; takes what :meth:`create` takes."""
-        self._records(class_name, values, "upsert")
-
-    def _records(self, class_name: str, values: Any, mode: str) -> None:
         cls = self._class(class_name)
         for table in records_to_tables(values, cls, self.schema):
-            self._put(upsert_changeset(self.snapshot, class_name, table, mode=mode))
+            self._put(upsert_changeset(self.snapshot, class_name, table))
 
     def update(self, class_name: str, which: Any = None, *args: Any, **values: Any) -> int:
         """Set fields of all objects that match.
@@ -135,18 +153,20 @@ class Transaction:
         if len(rows) == 0:
             return 0
         keys = self.snapshot.table(class_name).keys()
-        key_name = self._key_name(cls)
-        if key_name in values:
-            raise WriteError(f"{class_name}.{key_name} is the primary key and cannot be changed.")
+        if cls.primary_key in values:
+            raise WriteError(f"{class_name}.{cls.primary_key} is the primary key and cannot be changed.")
         inner = {name: values.pop(name) for name in list(values) if "." in name and name not in cls.properties}
         self._update_inside(cls, [keys[int(r)].as_py() for r in rows] if inner else [], inner)
         if not values:
             return len(rows)
-        one = frame_to_arrow({key_name: keys[int(rows[0])].as_py(), **values}, cls, self.schema)
+        named = {} if cls.primary_key is None else {cls.primary_key: keys[int(rows[0])].as_py()}
+        one = frame_to_arrow({**named, **values}, cls, self.schema)
         same = pa.array(np.zeros(len(rows), np.int64))
         columns = {name: one[name].take(same) for name in values}
-        table = pa.table({key_name: keys.take(pa.array(rows)), **columns})
-        self._put(upsert_changeset(self.snapshot, class_name, table, mode="upsert"))
+        which_keys = keys.take(pa.array(rows)).combine_chunks()
+        if cls.primary_key is not None:
+            columns[cls.primary_key] = which_keys
+        self._put(upsert_changeset(self.snapshot, class_name, pa.table(columns), keys=which_keys))
         return len(rows)
 
     def _update_inside(self, cls: ObjectSchema, keys: list[Key], values: Mapping[str, Any]) -> None:
@@ -255,11 +275,6 @@ class Transaction:
         cls = self._class(class_name)
         refuse_to_read(self.schema, class_name)
         return cls
-
-    def _key_name(self, cls: ObjectSchema) -> str:
-        if cls.primary_key is None:
-            raise WriteError(f"{cls.name} has no primary key, so its objects cannot be named.")
-        return cls.primary_key
 
     def _key(self, cls: ObjectSchema, key: Any) -> Key:
         """Take what users write for a key."""

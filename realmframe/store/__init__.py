@@ -5,6 +5,7 @@ from realmframe.store.apply import apply
 from realmframe.store.arrays import model_to_arrow, one_array, values_to_arrow
 from realmframe.store.builders import (
     erase_changeset,
+    new_global_keys,
     objects_changeset,
     schema_changeset,
     upsert_changeset,
@@ -31,7 +32,7 @@ from realmframe.store.scalars import MAX_DATA_BYTES, MAX_STRING_BYTES
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.state import ClientFile, Entry, Owner, Progress, State
 from realmframe.store.table import Table
-from realmframe.store.types import MIXED, arrow_type
+from realmframe.store.types import MIXED, arrow_type, key_type
 from realmframe.store.writer import insertion_instructions, value_instructions
 
 __all__ = [
@@ -68,7 +69,9 @@ __all__ = [
     "erase_changeset",
     "insertion_instructions",
     "keep_schema",
+    "key_type",
     "model_to_arrow",
+    "new_global_keys",
     "objects_changeset",
     "one_array",
     "read_checkpoint",

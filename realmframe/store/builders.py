@@ -5,6 +5,7 @@ Everything is columnar; only collections, embedded objects and Mixed values are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -119,7 +120,15 @@ def _add_column(name: str, prop: Property) -> i.AddColumn:
     return i.AddColumn(name, prop.name, prop.type, prop.optional, prop.collection, prop.target, key_type)
 
 
-def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: str = "upsert") -> Changeset:
+def new_global_keys(count: int) -> Any:
+    """Give keys, as an Arrow array, for new objects of a class without primary key: no two are the same anywhere."""
+    raw = pa.py_buffer(os.urandom(16 * count))
+    return pa.ExtensionArray.from_storage(t.GLOBAL_KEY, pa.Array.from_buffers(pa.binary(16), count, [None, raw]))
+
+
+def upsert_changeset(
+    snapshot: Snapshot, cls: str, records: pa.Table, *, mode: str = "upsert", keys: Any = None
+) -> Changeset:
     """Give the minimal changeset that makes objects hold what records say.
 
     Parameters
@@ -130,6 +139,8 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
         With exactly the store's types, the primary key among the columns. Absent properties are left alone.
     mode : str
         ``upsert``, or ``create`` to refuse objects that exist.
+    keys : pyarrow.Array, optional
+        The keys of the records, for a class without primary key.
 
     Raises
     ------
@@ -138,9 +149,12 @@ def upsert_changeset(snapshot: Snapshot, cls: str, records: pa.Table, *, mode: s
     """
     table = snapshot.table(cls)
     key = table.cls.primary_key
-    if key is None:
-        raise WriteError(f"{cls} has no primary key, so records cannot be matched with its objects.")
-    keys = records[key].combine_chunks()
+    keys = keys if key is None else records[key].combine_chunks()
+    if keys is None:
+        raise WriteError(
+            f"{cls} has no primary key, so records cannot be matched with its objects.",
+            hint="Use create for new objects, and update with a query or a mask for those that exist.",
+        )
     if len(pc.unique(keys.storage if isinstance(keys, pa.ExtensionArray) else keys)) != len(keys):
         raise WriteError(f"{cls}: a primary key stands twice in the records.")
     rows = table.find(keys)
