@@ -9,7 +9,7 @@ from realmframe.server.bootstrap import bootstrap, catch_up, full_states
 from realmframe.server.compensating import send_reverted, states_of_reverted, tell_again
 from realmframe.server.history import History
 from realmframe.server.session import Bootstrap, Changes, Session, as_is
-from realmframe.server.views import View
+from realmframe.server.views import View, everything
 from realmframe.store import schema_changeset
 
 
@@ -62,6 +62,20 @@ def queue_log(history: History, session: Session, since: int) -> None:
         else:
             session.queue(Changes.of((as_is(entry, client),), entry.version, client))
     session.covered = history.version
+
+
+def states_since(history: History, session: Session, since: int) -> bytes:
+    """Give what a client of a partition needs in place of the log after a version; nothing if the log will do.
+
+    What it wrote itself may have come out otherwise than it has it, and then what others wrote on that fits nothing
+    there. So it gets all objects that were written to as they are now.
+    """
+    entries = history.since(since)
+    if not 0 < history.trimmed <= since or all(e.origin != session.file.ident for e in entries):
+        return b""
+    snapshot = history.snapshot
+    pieces = catch_up(snapshot, entries, everything(snapshot), session.file.ident, concat([]))
+    return concat([Changeset.decode(piece) for piece in pieces]).encode()
 
 
 def _queue_state(history: History, session: Session) -> None:

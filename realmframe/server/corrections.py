@@ -17,7 +17,7 @@ from realmframe.server.bootstrap import states_of
 from realmframe.server.history import History, Integrated
 from realmframe.server.repair import repair
 from realmframe.server.session import Changes, Session
-from realmframe.server.views import View, is_beyond
+from realmframe.server.views import everything, is_beyond
 from realmframe.store import apply
 from realmframe.wire import UploadEntry
 
@@ -72,7 +72,6 @@ def send_states(session: Session, found: Integrated) -> None:
     # A correction is made up as well: what the client has written before it comes is corrected in turn.
     session.synthetic = version = found.entry.version
     snapshot = found.applied.snapshot
-    view = session.view if session.flexible else View(dict.fromkeys(snapshot.tables, "TRUEPREDICATE"))
-    data = states_of(snapshot, found.original, view).encode()
+    data = states_of(snapshot, found.original, session.view if session.flexible else everything(snapshot)).encode()
     if data:
         session.queue(Changes.made(version, session.file.client_version, data, version - 1))

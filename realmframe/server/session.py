@@ -142,8 +142,7 @@ class Session:
 
     def append_made(self, version: int, data: bytes, before: int) -> None:
         """Queue a changeset that nobody wrote, however much waits already."""
-        client = self.file.client_version if self.flexible else self.sent_client
-        self.outbox.append(Changes.made(version, client, data, before))
+        self.outbox.append(Changes.made(version, self.file.client_version, data, before))
         self.outbox_bytes += len(data)
 
     @property

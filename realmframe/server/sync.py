@@ -6,10 +6,12 @@ fallen behind), ``sharing`` (what others write), ``corrections`` and ``compensat
 
 from __future__ import annotations
 
+from typing import Final
+
 from realmframe.changes import Changeset
 from realmframe.errors import ProtocolError, QueryError, SchemaMismatchError
 from realmframe.server.answers import expired, failure, now, read_only
-from realmframe.server.catching_up import begin, queue_bootstrap, queue_log, queue_missed
+from realmframe.server.catching_up import begin, queue_bootstrap, queue_log, queue_missed, states_since
 from realmframe.server.compensating import allowed, outside, take_back, warn
 from realmframe.server.corrections import integrate, is_to_correct, send_states
 from realmframe.server.history import History, Integrated
@@ -20,6 +22,8 @@ from realmframe.server.session import Session
 from realmframe.server.sharing import fan_out
 from realmframe.wire import Action, ClientIdent, JsonError, Mark, Query, Upload, UploadEntry
 from realmframe.wire import QueryError as QueryErrorMessage
+
+_NOTHING: Final = Changeset.from_instructions([])
 
 
 class RealmSync:
@@ -50,7 +54,7 @@ class RealmSync:
         session.sent_client = message.download_client_version
         self.sessions.append(session)
         if not session.flexible:
-            queue_log(history, session, message.download_server_version)
+            self._queue_log(session, message.download_server_version)
             return
         session.query_version = message.query_version or 0
         session.view = self.query_sets.in_force(self.permissions.readable(session.file.user, message.query or {}))
@@ -58,6 +62,15 @@ class RealmSync:
             begin(history, session)
         else:
             queue_missed(history, session, message.download_server_version)
+
+    def _queue_log(self, session: Session, since: int) -> None:
+        states = states_since(self.history, session, since)
+        if not states:
+            queue_log(self.history, session, since)
+            return
+        # What nobody wrote needs a version of its own.
+        session.synthetic = session.covered = version = self.history.append_own(_NOTHING, now()).entry.version
+        session.append_made(version, states, since)
 
     def query(self, session: Session, message: Query) -> None:
         """Take a client's new query set."""
@@ -71,7 +84,7 @@ class RealmSync:
         if session.outbox or session.sent >= self.history.version:
             # The client may be at this version already. The answer gets one of its own, which tells apart what is
             # written on it and what was written before it came.
-            fan_out(self.sessions, self.history.append_own(Changeset.from_instructions([]), now()))
+            fan_out(self.sessions, self.history.append_own(_NOTHING, now()))
         old, session.view = session.view, new
         session.query_version = message.version
         queue_bootstrap(self.history, session, old)
@@ -89,7 +102,7 @@ class RealmSync:
         if session.flexible:
             queue_missed(self.history, session, session.reached)
         else:
-            queue_log(self.history, session, session.reached)
+            self._queue_log(session, session.reached)
         if not session.is_lagging:
             session.outbox += session.marks
             session.marks.clear()

@@ -126,6 +126,11 @@ class View:
         return out
 
 
+def everything(snapshot: Snapshot) -> View:
+    """Give the view of who has a whole partition."""
+    return View(dict.fromkeys(snapshot.tables, "TRUEPREDICATE"))
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What of one log entry a view gets.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from realmframe.changes.instructions import ArrayInsert, CreateObject, Update
+from realmframe.server import session as sessions
 
 from .stepwise import SCHEMA, Client, World, contents
 
@@ -124,4 +127,55 @@ def test_field_written_before_the_first_bootstrap(tmp_path):
     assert new.items()["Item"][1]["name"] == "new"
     _trimmed(world)
     _answered(world, new)
+    world.check()
+
+
+@pytest.mark.parametrize("is_newest", [True, False])
+@pytest.mark.parametrize("has_state", [True, False])
+def test_correction_that_was_lost_with_the_connection(tmp_path, is_newest, has_state):
+    """A client of a partition gets what it was to be told with its next session, whatever was written since."""
+    world = _world(tmp_path)
+    _trimmed(world)
+    new = world.join()
+    new.commit(*SCHEMA)
+    new.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    new.connect()
+    new.upload()
+    while has_state and new.receive():
+        pass
+    while new.deliver():
+        pass
+    world.node.finish()
+    new.lose()
+    if not is_newest:
+        _tag(world.clients[0], "c", at=1)
+        world.settle()
+    new.connect()
+    _tag(new, "d")
+    world.check()
+    _tag(new, "e")
+    world.check()
+    assert _tags(world) == ["a", "b", *([] if is_newest else ["c"]), "d", "e"]
+
+
+def test_correction_of_a_slow_client(tmp_path, monkeypatch):
+    """A client of a partition gets it with what it has missed."""
+    world = _world(tmp_path)
+    first = world.clients[0]
+    _trimmed(world)
+    new = world.join()
+    new.commit(*SCHEMA)
+    new.commit(CreateObject("Item", 1), ArrayInsert("Item", 1, "tags", (0,), "b", 0))
+    new.connect()
+    while new.receive():
+        pass
+    monkeypatch.setattr(sessions, "_OUTBOX_BYTES", 100)
+    for _ in range(40):
+        _tag(first, "c")
+        _answered(world, first)
+        while first.receive():
+            pass
+    assert new.session.is_lagging
+    _answered(world, new)
+    _tag(new, "d")
     world.check()
