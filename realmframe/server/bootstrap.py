@@ -14,7 +14,7 @@ import numpy as np
 from realmframe.changes import Changeset, concat
 from realmframe.changes.instructions import EraseObject
 from realmframe.model import Key, Schema
-from realmframe.server.history import Entry
+from realmframe.server.entries import Entry
 from realmframe.server.named import keys_as_pairs, newest_rows, rows_by_class
 from realmframe.server.views import Rows, View, erasures, full_state
 from realmframe.store import Snapshot, objects_changeset, schema_changeset

@@ -11,7 +11,8 @@ from dataclasses import replace
 from realmframe.changes import Changeset, concat
 from realmframe.model import ClassKind, Key
 from realmframe.server.bootstrap import states_of
-from realmframe.server.history import History, Integrated
+from realmframe.server.entries import Integrated
+from realmframe.server.history import History
 from realmframe.server.permissions import Permissions, classes_of, split
 from realmframe.server.reverted import Reverted
 from realmframe.server.session import Changes, Session
@@ -61,7 +62,7 @@ def take_back(history: History, session: Session, found: Integrated, refused: Ch
 
 def warn(history: History, session: Session, made: Reverted) -> None:
     """Tell a client of writes that were reverted; its app hears of them once it has the server version."""
-    history.note_reverted(session.file, made)
+    history.files.note_reverted(session.file, made)
     if session.is_lagging:
         return  # it is told when it catches up: of the version which that comes with
     at = len(session.outbox)

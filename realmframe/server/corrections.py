@@ -14,7 +14,8 @@ import numpy as np
 from realmframe.changes import Changeset
 from realmframe.errors import ProtocolError, SchemaMismatchError
 from realmframe.server.bootstrap import states_of
-from realmframe.server.history import History, Integrated
+from realmframe.server.entries import Integrated
+from realmframe.server.history import History
 from realmframe.server.repair import repair
 from realmframe.server.session import Changes, Session
 from realmframe.server.views import everything, is_beyond

@@ -433,7 +433,7 @@ class Engine:
         realm = self.realm(connection.app, name)
         connection.binding[number] = realm, connection.flexible or permissions.may_write(user, partition)
         if message.need_ident:
-            file = realm.history.new_file(connection.user)
+            file = realm.history.files.new(connection.user)
             connection.machine.send_ident(number, file.ident, file.salt)
 
     def _mode(self, app: str, *, flexible: bool) -> bool:

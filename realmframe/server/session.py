@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from realmframe.server.bootstrap import BATCH_BYTES
-from realmframe.server.history import SERVER_FILE, ClientFile, Entry, History
+from realmframe.server.entries import SERVER_FILE, ClientFile, Entry
+from realmframe.server.history import History
 from realmframe.server.reverted import Reverted
 from realmframe.server.views import View
 from realmframe.wire import BatchState, Download, DownloadEntry, Mark, QueryError

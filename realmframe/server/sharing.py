@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from realmframe.server.history import Entry, Integrated
+from realmframe.server.entries import Entry, Integrated
 from realmframe.server.session import Changes, Session, as_is, synthetic
 from realmframe.server.views import View, share
 from realmframe.wire import DownloadEntry

@@ -14,7 +14,8 @@ from realmframe.server.answers import expired, failure, now, read_only
 from realmframe.server.catching_up import begin, queue_bootstrap, queue_log, queue_missed, states_since
 from realmframe.server.compensating import allowed, outside, take_back, warn
 from realmframe.server.corrections import integrate, is_to_correct, send_states
-from realmframe.server.history import History, Integrated
+from realmframe.server.entries import Integrated
+from realmframe.server.history import History
 from realmframe.server.permissions import Permissions, has_data
 from realmframe.server.query_sets import QuerySets
 from realmframe.server.reverted import Reverted

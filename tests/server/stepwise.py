@@ -74,7 +74,7 @@ class Client:
     def __init__(self, node: Node, folder: Any, rng: random.Random, name: str) -> None:
         self.node, self.rng, self.name = node, rng, name
         self.store = RealmStore.open(folder, owner=Owner("app", "user"), fs=Quick())
-        file = node.sync.history.new_file("user")
+        file = node.sync.history.files.new("user")
         self.store.set_file(file.ident, file.salt)
         self.pipe: Pipe | None = None
         self.session: Session | None = None

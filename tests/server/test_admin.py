@@ -160,7 +160,7 @@ def test_trimmed_state_survives(tmp_path: Path) -> None:
     """A trimmed realm opens with the state it had, with or without a checkpoint; what it keeps is merged as before."""
     database = db.Database(tmp_path)
     history = History(database, "a", "flx")
-    file = history.new_file("u")
+    file = history.files.new("u")
 
     def write(history: History, base: int, *changesets: bytes) -> None:
         own = history.files[file.ident]
@@ -193,7 +193,7 @@ def test_only_what_is_old_is_trimmed(tmp_path: Path) -> None:
     """``older_than`` keeps everything from the first change that is younger."""
     database = db.Database(tmp_path)
     history = History(database, "a", "flx")
-    file = history.new_file("u")
+    file = history.files.new("u")
     for n, stamp in enumerate((10, 20, 30, 15)):
         history.integrate(file, UploadEntry(n + 1, 1, stamp, 0, bytes_of(*SCHEMA) if n == 0 else make(n)))
     with database.transaction() as sql:

@@ -33,7 +33,7 @@ def _schema() -> Changeset:
 
 def _write(history: History, database: db.Database, first: int, count: int) -> None:
     """Upload objects as a client does, some of which are erased or counted up again."""
-    file = history.files[max(history.files)] if history.files else history.new_file("u")
+    file = history.files[max(history.files)] if history.files else history.files.new("u")
     changes = [_schema()] if history.version == 1 else []
     for n in range(first, first + count):
         made = [CreateObject("C", n), Update("C", n, "n", (), n), Update("C", n, "text", (), f"t{n}")]
@@ -60,7 +60,7 @@ def _state(history: History) -> Any:
 def _reopen(folder: Path) -> Any:
     database = db.Database(folder)
     history = History(database, "app", NAME, folder)
-    found = _state(history), len(history._recent)
+    found = _state(history), len(history.log.recent)
     database.engine.dispose()
     return found
 

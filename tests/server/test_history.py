@@ -9,9 +9,10 @@ import pytest
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddColumn, AddTable, ArrayInsert, CreateObject, EraseObject, Instruction
 from realmframe.model import ClassKind, Collection, PropertyType
-from realmframe.server import history as histories
+from realmframe.server import log, withdrawn
 from realmframe.server.database import Database
-from realmframe.server.history import ClientFile, History
+from realmframe.server.entries import ClientFile
+from realmframe.server.history import History
 from realmframe.wire import UploadEntry
 
 SCHEMA = AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)
@@ -28,7 +29,7 @@ class Realm:
     def __init__(self, folder: Path) -> None:
         self.database = Database(folder)
         self.history = History(self.database, "app", "flx")
-        self.file = self.history.new_file("ann")
+        self.file = self.history.files.new("ann")
         self.version = 0
 
     def upload(self, *instructions: Instruction, file: ClientFile | None = None, base: int | None = None) -> None:
@@ -50,7 +51,7 @@ class Realm:
 
 def test_entries_that_are_not_logged_yet(tmp_path, monkeypatch):
     """However many uploads come between two commits, each is there for what is merged next."""
-    monkeypatch.setattr(histories, "_RECENT_ENTRIES", 2)
+    monkeypatch.setattr(log, "_RECENT_ENTRIES", 2)
     realm = Realm(tmp_path)
     realm.upload(SCHEMA)
     for key in range(5):
@@ -58,7 +59,7 @@ def test_entries_that_are_not_logged_yet(tmp_path, monkeypatch):
     assert [e.client_version for e in realm.history.since(1)] == [1, 2, 3, 4, 5, 6]
     realm.commit()
     assert [e.client_version for e in realm.history.since(1)] == [1, 2, 3, 4, 5, 6]
-    assert len(realm.history._recent) == 2
+    assert len(realm.history.log.recent) == 2
 
 
 @pytest.mark.parametrize("keep", [0, 2])
@@ -76,7 +77,7 @@ def test_trimming_of_what_is_not_logged_yet(tmp_path, keep):
 def test_objects_of_uploads_that_came_to_nothing(tmp_path):
     """An entry remembers which objects its upload named, also after a start, until it is trimmed."""
     realm = Realm(tmp_path)
-    other = realm.history.new_file("bob")
+    other = realm.history.files.new("bob")
     realm.upload(SCHEMA)
     base = realm.history.version
     realm.upload(CreateObject("C", 1))
@@ -90,7 +91,7 @@ def test_objects_of_uploads_that_came_to_nothing(tmp_path):
         assert [e.withdrawn for e in others] == [b"", b""]
     realm.history.trim(realm.history.version)
     with realm.database.transaction() as sql:
-        assert not histories.wd.load(sql, realm.history.realm, 0, 1 << 40)
+        assert not withdrawn.load(sql, realm.history.realm, 0, 1 << 40)
 
 
 def test_uploads_that_are_fitted(tmp_path):
@@ -99,7 +100,7 @@ def test_uploads_that_are_fitted(tmp_path):
     for instruction in (SCHEMA, CreateObject("C", 1), CreateObject("C", 2)):
         realm.upload(instruction)
     data = Changeset.from_instructions([CreateObject("C", 3)]).encode()
-    other = realm.history.new_file("bob")
+    other = realm.history.files.new("bob")
     entry = UploadEntry(1, realm.history.version, 1000, 0, data)
     said = UploadEntry(1, 2, 1000, 0, Changeset.from_instructions([CreateObject("C", 4)]).encode())
     found = realm.history.integrate(other, entry, written=said)
@@ -116,7 +117,7 @@ def test_two_clients_make_an_asymmetric_object_of_one_key(tmp_path):
     """Neither can know of the other's, so they are not merged: the later one replaces the earlier one."""
     realm = Realm(tmp_path)
     realm.upload(*ASYMMETRIC)
-    base, other = realm.history.version, realm.history.new_file("bob")
+    base, other = realm.history.version, realm.history.files.new("bob")
     realm.upload(*_reading("a"), base=base)
     realm.upload(*_reading("b"), file=other, base=base)
     realm.upload(*_reading("c"), base=base)
@@ -136,5 +137,5 @@ def test_schema_of_an_asymmetric_class_comes_again(tmp_path):
     """A changeset that names the class and makes no object of it is taken as it is."""
     realm = Realm(tmp_path)
     realm.upload(*ASYMMETRIC, *_reading("a"))
-    realm.upload(*ASYMMETRIC, file=realm.history.new_file("bob"))
+    realm.upload(*ASYMMETRIC, file=realm.history.files.new("bob"))
     assert realm.history.snapshot.values("R", "tags") == [["a"]]

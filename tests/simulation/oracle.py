@@ -51,7 +51,7 @@ def _server_state(world: World, name: str) -> Snapshot:
     if known is not None:
         world.server.database.closing["app", name] = known
     if not history.trimmed:
-        entries = list(history._load(0, 1 << 62))
+        entries = list(history.log.load(0, 1 << 62))
         replay = PlainRealm(one for entry in entries for one in entry.changeset.instructions())
         assert plain.plain_content(replay) == plain.content(state), f"{name}: the log, replayed plainly, differs"
         written = Counter((e.origin, e.client_version) for e in entries if e.client_version)

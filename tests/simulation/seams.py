@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from realmframe.client import binding, callbacks, connection, loop
-from realmframe.server import bootstrap, database, engine, history
+from realmframe.server import bootstrap, database, engine, log
 from realmframe.server import session as sessions
 from realmframe.session import uploads
 from realmframe.store import checkpoint, checkpointing, folder, realm_store
@@ -89,7 +89,7 @@ def _limits(name: str) -> list[tuple[Any, str, Any]]:
         (engine, "ROOM", 400 * size),
         (sessions, "_LAG", 3 * size),
         (sessions, "_OUTBOX_BYTES", 1_000 * size),
-        (history, "_RECENT_ENTRIES", 4 * size),
+        (log, "_RECENT_ENTRIES", 4 * size),
         (uploads, "UPLOAD_SOFT_LIMIT", 60 * size),
         (realm_store, "CHECKPOINT_BYTES", 3_000 * size),
         (realm_store, "CLOSING_BYTES", 1_000 * size),

@@ -102,7 +102,7 @@ def test_a_server_that_acknowledges_too_early_is_noticed(monkeypatch):
     write = History.write
 
     def forgetful(self, sql):
-        self.rows = self.rows[:-1]
+        self.log.rows = self.log.rows[:-1]
         write(self, sql)
 
     monkeypatch.setattr(History, "write", forgetful)
