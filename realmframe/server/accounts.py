@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from realmframe.errors import UsageError
 from realmframe.model import ejson
 from realmframe.server import database as db
 from realmframe.server.foreign import JwtLogin, JwtProvider
@@ -297,12 +298,22 @@ class Accounts:
             self.on_end(app, user)
 
     def set_custom_data(self, user: str, data: Mapping[str, Any]) -> None:
-        """Replace a user's custom data; extended JSON."""
+        """Replace a user's custom data, given as extended JSON of any form; clients get the canonical one.
+
+        Raises
+        ------
+        UsageError
+            If it is no extended JSON.
+        """
         t = db.custom_data.c
+        try:
+            data = ejson.encode(ejson.decode(dict(data)))
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as fault:
+            raise UsageError(f"The custom data is no extended JSON: {fault!r}.") from None
         with self.database.transaction() as sql:
             sql.execute(db.custom_data.delete().where(t.user == user))
             if data:
-                sql.execute(db.custom_data.insert().values(user=user, data=dict(data)))
+                sql.execute(db.custom_data.insert().values(user=user, data=data))
 
     def delete_user(self, app: str, user: str) -> None:
         """Delete a user with all identities, keys, log-ins and mails; what they synced stays."""

@@ -28,7 +28,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def answer(body: Any, status: int = 200) -> Response:
     """Answer JSON with the only Content-Type whose errors real clients understand."""
-    response = Response(json.dumps(body, ensure_ascii=False).encode() if body is not None else b"", status)
+    response = Response(json.dumps(body, ensure_ascii=False).encode(), status)
     response.headers["content-type"] = "application/json"
     return response
 

@@ -132,7 +132,7 @@ class Passwords:
         stored = found["secret"] if found is not None and found["secret"] else self._nobody
         if not self._matches(stored, password) or found is None:
             self._failures.failed(name)
-            raise ApiError(401, "InvalidPassword", "invalid username/password")
+            raise ApiError(401, "InvalidPassword", "unauthorized")
         self._failures.succeeded(name)
         if self._is_waiting(app, email):
             raise ApiError(401, "AuthError", "confirmation required")
@@ -226,6 +226,9 @@ class Passwords:
         email = self._known(app, body)
         if email is None:
             return
+        if by_function and self._policy.confirm == "auto":
+            text = f"cannot run confirmation for {email}: automatic confirmation is enabled"
+            raise ApiError(400, "BadRequest", text)
         if not self._is_waiting(app, email):
             raise ApiError(400, "UserAlreadyConfirmed", "already confirmed")
         if by_function and not callable(self._policy.confirm):

@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -14,6 +14,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from realmframe.errors import NetworkError
 from realmframe.server.application import create_app
 from realmframe.server.limits import MAX_MESSAGE
+
+#: How long a connection of HTTP stays open unused. Longer than clients and proxies keep theirs (60 s): who sends a
+#: request on a connection that the server is closing at that moment is told that the network failed.
+KEEP_ALIVE_SECONDS: Final = 75
 
 
 class _NoTokens(logging.Filter):
@@ -59,6 +63,7 @@ def configuration(app: Any, host: str, port: int, log_level: str) -> uvicorn.Con
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,
         ws_ping_interval=None,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=3,
         server_header=False,
     )

@@ -66,7 +66,7 @@ ROWS: list[tuple[str, Act, type[Exception], str]] = [
         "wrong password",
         lambda url, folder: _app(url, folder).log_in(rf.Credentials.email_password("ann@example.com", "wrong-one")),
         errors.AuthError,
-        "invalid username/password",
+        "InvalidPassword",
     ),
     (
         "a query that does not parse",

@@ -452,7 +452,11 @@ def test_custom_functions(tmp_path: Path) -> None:
             raise KeyError("bug")
         return {"id": payload["name"], "team": "blue"} if payload["n"] == 5 else ""
 
-    functions = {"add": lambda user, a, b: a + b, "who": lambda user: {"id": user, "at": 1.5}}
+    functions = {
+        "add": lambda user, a, b: a + b,
+        "who": lambda user: {"id": user, "at": 1.5},
+        "log": lambda user, *_: None,
+    }
     with Server(tmp_path / "data", custom_login=custom, functions=functions) as server:
         app = rf.App("test", base_url=server.url, base_file_path=tmp_path / "files")
         user = app.log_in(rf.Credentials.function({"name": "x", "n": 5}))
@@ -462,6 +466,7 @@ def test_custom_functions(tmp_path: Path) -> None:
         assert user.functions.add(1, 2) == 3
         assert user.functions.add("a", "b") == "ab"
         assert user.call_function("who") == {"id": user.id, "at": 1.5}
+        assert user.functions.log("x") is None
         for n, status in ((1, 401), (2, 500), (3, 401)):
             with pytest.raises(rf.RealmError) as caught:
                 app.log_in(rf.Credentials.function(name="x", n=n))
@@ -545,6 +550,42 @@ def test_admin_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for wrong in (["show", "nobody"], ["disable"], ["set-data", EMAIL, "[1]"]):
         assert main(["admin", "users", *wrong, *data]) == 1
     assert "no user 'nobody'" in capsys.readouterr().err
+
+
+def test_words_that_apps_compare(tmp_path: Path) -> None:
+    """The tests of the SDKs compare these messages, as apps do."""
+    with served(tmp_path) as http:
+        http.userpass("register", email=EMAIL, password=PASSWORD)
+        assert http.log_in(password="wrong-one") == (401, "InvalidPassword: unauthorized")
+        assert http.log_in("nobody@example.com") == (401, "InvalidPassword: unauthorized")
+        wanted = f"BadRequest: cannot run confirmation for {EMAIL}: automatic confirmation is enabled"
+        assert http.userpass("confirm/call", email=EMAIL) == (400, wanted)
+
+
+def test_a_function_without_a_result_answers_null(tmp_path: Path) -> None:
+    """The Node SDK parses every answer of a function as JSON; an empty one ends its process."""
+    with served(tmp_path, functions={"log": lambda user: None}) as http:
+        token = http("POST", "auth/providers/anon-user/login")[1]["access_token"]
+        url, bearer = f"{http.base}/app/test/functions/call", {"Authorization": f"Bearer {token}"}
+        answer = http.client.post(url, headers=bearer, json={"name": "log", "arguments": []})
+        assert (answer.status_code, answer.content) == (200, b"null")
+
+
+def test_custom_data_is_sent_in_the_form_that_clients_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Real clients take a date that is written as text for a number; so it goes out in the one form they read."""
+    data = ["--app", "test", "--data", str(tmp_path / "data")]
+    with served(tmp_path) as http:
+        http.userpass("register", email=EMAIL, password=PASSWORD)
+        text = '{"since": {"$date": "2020-01-01T00:00:00Z"}, "id": {"$uuid": "00112233-4455-6677-8899-aabbccddeeff"}}'
+        assert main(["admin", "users", "set-data", EMAIL, text, *data]) == 0
+        sent = claims_of(http.log_in()[1]["access_token"])["user_data"]
+        assert sent == {
+            "since": {"$date": {"$numberLong": "1577836800000"}},
+            "id": {"$binary": {"base64": "ABEiM0RVZneImaq7zN3u/w==", "subType": "04"}},
+        }
+    for wrong in ('{"since": {"$date": "yesterday"}}', '{"n": {"$numberDecimal": "x"}}', '{"n": {"$binary": 1}}'):
+        assert main(["admin", "users", "set-data", EMAIL, wrong, *data]) == 1
+        assert "extended JSON" in capsys.readouterr().err
 
 
 def test_admin_confirms(tmp_path: Path) -> None:

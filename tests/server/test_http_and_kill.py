@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosedError
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddColumn, AddTable, CreateObject, Update
 from realmframe.model import ClassKind, PropertyType
+from realmframe.server.running import configuration
 from realmframe.testing import Server
 
 from .conftest import RawConnection, claims_of, log_in
@@ -88,6 +89,11 @@ def test_killed_server_loses_and_repeats_nothing(tmp_path):
         assert sorted(created) == [1, 2, 3]
     finally:
         server.stop()
+
+
+def test_unused_connections_outlive_those_of_proxies():
+    """A request on a connection that the server is closing fails; so clients and proxies (60 s) have to close first."""
+    assert configuration(None, "127.0.0.1", 0, "warning").timeout_keep_alive > 60
 
 
 def test_end_of_the_server_is_no_breach_of_the_protocol(tmp_path, app_id):
