@@ -120,7 +120,9 @@ class App:
         refuse_unknown("App", unknown, _KEYWORDS)
         if not isinstance(id, str) or not id:
             raise UsageError("An app needs an id, a string that is not empty.")
-        if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0):
+        if timeout is not None and (
+            not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout >= 0
+        ):
             raise UsageError(f"timeout must be a number of seconds, not {timeout!r}.")
         from realmframe.client.transport import AppServices, check_base_url  # HTTP is loaded with the first app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,7 +29,7 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
         raise UsageError(f"timeout must be a number of seconds, zero or more, not {timeout!r}.")
-    return None if math.isinf(timeout) else float(timeout)
+    return None if timeout >= threading.TIMEOUT_MAX else float(timeout)
 
 
 def block_on(session: SyncSession, work: Coroutine[Any, Any, T], timeout: float | None, what: str) -> T:

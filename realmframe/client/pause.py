@@ -91,7 +91,7 @@ class PauseBeforeTimeOut:
                 _pause()
 
     def _watch(self, time_out: float) -> None:
-        if self._ended.wait(max(0.0, time_out - NEAR_SECONDS - time.monotonic())):
+        if self._ended.wait(min(threading.TIMEOUT_MAX, max(0.0, time_out - NEAR_SECONDS - time.monotonic()))):
             return
         self._begin()
         self._ended.wait(max(0.0, time_out + GRACE_SECONDS - time.monotonic()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ from realmframe.session.subscriptions import (
     PENDING_STATES,
     MutableSubscriptionSet,
     State,
+    Subscription,
     SubscriptionSet,
     SubscriptionStore,
     join_texts,
@@ -70,20 +71,31 @@ class StoredSubscriptions:
         found = self.sets.get(version)
         return None if found is None else found.error
 
-    def commit(self, changes: MutableSubscriptionSet, *, only_if_new: bool = False) -> bool:
-        """Store a changed copy of the newest set as the next one, durably.
+    def commit(
+        self, changes: MutableSubscriptionSet, *, only_if_new: bool = False, only_if_changed: bool = False
+    ) -> bool:
+        """Make changes to the newest set, durably: what others committed meanwhile stays.
 
         Parameters
         ----------
         changes : MutableSubscriptionSet
         only_if_new : bool
-            Do nothing if any set was ever committed; tells whether something was done.
+            Do nothing if any set was ever committed.
+        only_if_changed : bool
+            Do nothing if the newest set asks for the same already.
+
+        Returns
+        -------
+        bool
+            Whether something was done.
         """
         done = list[bool]()
 
         def change(stored: Any) -> Any:
             sets = _read(stored)
-            done.append(not (only_if_new and sets.latest.version))
+            latest = sets.latest
+            unwanted = only_if_new or (only_if_changed and _content(changes.rebased(latest)) == _content(latest))
+            done.append(not (latest.version and unwanted))
             return sets.commit(changes, self._store.snapshot.version).to_json() if done[0] else stored
 
         self._store.set_subscriptions(change)
@@ -122,6 +134,11 @@ class StoredSubscriptions:
     def queries(self) -> tuple[QuerySet, ...]:
         """Give what a session has to know when it begins."""
         return tuple(query_set(s) for s in self.sets)
+
+
+def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:
+    """Give what a set asks for, whenever it was asked."""
+    return {(s.name, s.object_class, s.query) for s in subscriptions}
 
 
 def _read(stored: Any) -> SubscriptionStore:

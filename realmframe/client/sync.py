@@ -36,6 +36,7 @@ from realmframe.errors import (
     ClosedError,
     RealmError,
     SyncError,
+    UsageError,
     WaitTimeoutError,
 )
 from realmframe.session.subscriptions import State
@@ -83,7 +84,7 @@ class SyncSession:
         self.fatal_error: RealmError | None = None
         self.caught_up_at: float | None = None
         self.last_reset: ResetOutcome | None = None
-        self._wanted = False
+        self._wanted = self._was_started = False
         self._closed = False
         self.caught_up = False
         self.binding = Binding(self, after)
@@ -319,7 +320,8 @@ class SyncSession:
     def _start(self) -> None:
         if self._closed or (self._wanted and self.fatal_error is None and self._tasks):
             return
-        self._wanted, self.fatal_error = True, None
+        self._wanted = self._was_started = True
+        self.fatal_error = None
         for task in self._tasks:
             task.cancel()
         self._forget()
@@ -494,6 +496,11 @@ class SyncSession:
             raise ClosedError("The realm was closed.")
         if self.fatal_error is not None:
             raise self.fatal_error
+        if not self._was_started:
+            raise UsageError(
+                "The realm is still being opened, and sync begins afterwards: nothing can be waited for yet.",
+                hint="Do it when Realm.open has returned.",
+            )
         wait = self.waits.add(kind, target)
         try:
             self.binding.pump()

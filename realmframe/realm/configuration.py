@@ -7,6 +7,8 @@ exist is an error that names the nearest one.
 from __future__ import annotations
 
 import difflib
+import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +65,7 @@ def _seconds(what: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise UsageError(f"{what} must be a number of seconds, zero or more, not {value!r}.")
-    return float(value)
+    return None if math.isinf(value) else float(value)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -164,6 +166,10 @@ class ClientResetConfiguration:
 def _callable(what: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise UsageError(f"{what} must be a function, not {value!r}.")
+    if inspect.iscoroutinefunction(value):
+        raise UsageError(
+            f"{what} must be a plain function: it is called, and nobody awaits it.", hint="Leave out async."
+        )
     return value
 
 
@@ -240,6 +246,10 @@ class SyncConfiguration:
         put("flexible", _mode(flexible, partition_value))
         put("partition_value", None if isinstance(partition_value, _Unset) else partition_value)
         if isinstance(initial_subscriptions, Mapping):
+            known = ("update", "rerun_on_open")
+            refuse_unknown(
+                "initial_subscriptions", {k: v for k, v in initial_subscriptions.items() if k not in known}, known
+            )
             rerun_on_open = bool(initial_subscriptions.get("rerun_on_open", rerun_on_open))
             initial_subscriptions = initial_subscriptions.get("update")
         if initial_subscriptions is not None and not self.flexible:

@@ -10,7 +10,8 @@ download_before_..  open_local_realm  returns with what is here; sync goes on in
 =================== ================= ===================================================================
 
 Whether a realm is new is decided once, when the call begins. Initial subscriptions are written, once, before anything
-is waited for; so they are there in each of these cases.
+is waited for; so they are there in each of these cases. The application is asked for them in the caller's thread: its
+time counts, and nothing interrupts it.
 
 Whoever waits does so in a thread of the caller, on a clock of its own: neither the network nor the sync thread has to
 do anything for the time-out to come. Cancelling, and Ctrl-C while waiting, end the session in the background.
@@ -28,7 +29,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +43,6 @@ from realmframe.realm.core import RealmCore
 from realmframe.realm.deadline import Deadline
 from realmframe.realm.schema import check_schema
 from realmframe.realm.subscriptions import MutableSubscriptionSet, canonical_query
-from realmframe.session.subscriptions import Subscription
 from realmframe.store import RealmStore
 
 if TYPE_CHECKING:
@@ -121,9 +121,10 @@ class Opening:
 
     def _file_deadline(self) -> Deadline:
         behavior = self.behavior
-        if behavior is None or behavior.opens_immediately or behavior.time_out is None:
+        left = self._deadline.remaining
+        if behavior is None or behavior.opens_immediately or left is None:
             return Deadline(None)
-        return Deadline(max(behavior.time_out, FILE_SECONDS[behavior.time_out_behavior]))
+        return Deadline(max(left, FILE_SECONDS[behavior.time_out_behavior]))
 
     def _open_files(self, deadline: Deadline, began: Deadline) -> None:
         """Open the files and write the initial subscriptions."""
@@ -139,7 +140,7 @@ class Opening:
         try:
             commit = initial_subscriptions(core, self._realm)
             if commit is not None:
-                within(deadline, commit)
+                within(self._file_deadline(), commit)  # asking the application took what it took
         except BaseException:
             self._realm.abandon()
             self._core = self._realm = None
@@ -335,13 +336,15 @@ def initial_subscriptions(core: RealmCore, realm: Realm) -> Callable[[], object]
     if sync is None or sync.initial_subscriptions is None:
         return None
     stored = core.subscriptions
-    if not stored.is_new and not sync.rerun_on_open:
+    is_new = stored.is_new  # others may write theirs while the application is asked
+    if not is_new and not sync.rerun_on_open:
         return None
     copy = stored.sets.latest.update()
-    sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
-    if stored.is_new:
-        return partial(stored.commit, copy, only_if_new=not sync.rerun_on_open)
-    return partial(stored.commit, copy) if _content(copy) != _content(stored.sets.latest) else None
+    with realm.being_asked():
+        sync.initial_subscriptions(MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query)), realm)
+    if sync.rerun_on_open:
+        return partial(stored.commit, copy, only_if_changed=True)
+    return partial(stored.commit, copy, only_if_new=True)
 
 
 def write_initial_subscriptions(core: RealmCore, realm: Realm) -> None:
@@ -349,11 +352,6 @@ def write_initial_subscriptions(core: RealmCore, realm: Realm) -> None:
     commit = initial_subscriptions(core, realm)
     if commit is not None:
         commit()
-
-
-def _content(subscriptions: Iterable[Subscription]) -> set[tuple[str | None, str, str]]:
-    """Give what a set asks for, whenever it was asked."""
-    return {(s.name, s.object_class, s.query) for s in subscriptions}
 
 
 async def open_async(configuration: Configuration, on_progress: Callable[[Any], object] | None = None) -> Realm:

@@ -52,7 +52,7 @@ class Realm:
         self._snapshot = core.newest()
         self._frames = LiveFrames(self)
         self._subscriptions = SubscriptionSet(self)
-        self._closed = False
+        self._closed = self._being_asked = False
         self._writing = threading.local()
         self._stops: list[Callable[[], None]] = []
         core.realms.add(self)
@@ -197,6 +197,23 @@ class Realm:
         """Raise ClosedError if the realm was closed."""
         if self._closed:
             raise ClosedError(f"The realm {self.path.name} was closed.", hint="Open it again with Realm.open.")
+
+    @contextmanager
+    def being_asked(self) -> Iterator[None]:
+        """Mark the time in which the application says what its initial subscriptions are."""
+        self._being_asked = True
+        try:
+            yield
+        finally:
+            self._being_asked = False
+
+    def check_changeable(self) -> None:
+        """Refuse to change subscriptions while the application is asked for the initial ones, which would be lost."""
+        if self._being_asked:
+            raise UsageError(
+                "initial_subscriptions changes the set that it is given, not realm.subscriptions.",
+                hint="Call subs.add(...) on its first argument.",
+            )
 
     def need_session(self) -> SyncSession:
         """Give the session.

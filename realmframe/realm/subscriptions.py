@@ -239,6 +239,7 @@ class SubscriptionSet:
         realm.need_open()
         if realm.core.session is None or not realm.core.session.options.flexible:
             raise UsageError("Only realms with Flexible Sync have subscriptions.")
+        realm.check_changeable()
         stored = realm.core.subscriptions
         copy = stored.sets.latest.update()
         yield MutableSubscriptionSet(copy, lambda *query: canonical_query(realm, *query))

@@ -313,6 +313,32 @@ class MutableSubscriptionSet:
         self._found = kept
         return gone
 
+    def rebased(self, latest: SubscriptionSet) -> MutableSubscriptionSet:
+        """Make the same changes to a set that somebody else committed meanwhile.
+
+        What was removed here goes, what was changed here is changed there too (or is back, if it was removed there),
+        and what was added here is added.
+        """
+        if latest.subscriptions == self._base.subscriptions:
+            return self
+        before = {s.id: s for s in self._base.subscriptions}
+        kept = {s.id for s in self._found}
+        made = MutableSubscriptionSet(latest)
+        gone = before.keys() - kept
+        made._keep(lambda s: s.id not in gone)
+        for one in self._found:
+            if before.get(one.id) != one:
+                made._put(one)
+        return made
+
+    def _put(self, one: Subscription) -> None:
+        for i, old in enumerate(self._found):
+            same = (old.object_class, old.query) == (one.object_class, one.query)
+            if old.id == one.id or (old.name == one.name and (one.name is not None or same)):
+                self._found[i] = replace(one, id=old.id, created_at=old.created_at)
+                return
+        self._found.append(one)
+
     def commit(self, version: int, snapshot_version: int) -> SubscriptionSet:
         """Make the set immutable; give it to the store, then to the session.
 
@@ -381,8 +407,9 @@ class SubscriptionStore:
         return State.SUPERSEDED if found is None else found.state
 
     def commit(self, changes: MutableSubscriptionSet, snapshot_version: int) -> SubscriptionStore:
-        """Add the next version."""
-        return SubscriptionStore((*self._sets, changes.commit(self.latest.version + 1, snapshot_version)))
+        """Add the next version: the newest one there is, changed as these changes say."""
+        made = changes.rebased(self.latest).commit(self.latest.version + 1, snapshot_version)
+        return SubscriptionStore((*self._sets, made))
 
     def advance(self, version: int, state: State, error: str | None = None) -> SubscriptionStore:
         """Take over a state that the session reported (``QueryStateChanged``).

@@ -351,7 +351,9 @@ def test_wrong_urls(url: str, tmp_path: Path) -> None:
         App("a", base_url=url, base_file_path=tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"timeout": -1}, {"timeout": "5"}, {"sync_timeouts": {"conect": 1}}])
+@pytest.mark.parametrize(
+    "options", [{"timeout": -1}, {"timeout": float("nan")}, {"timeout": "5"}, {"sync_timeouts": {"conect": 1}}]
+)
 def test_wrong_options(options: dict[str, Any], tmp_path: Path) -> None:
     """Options are checked when the app is made."""
     with pytest.raises(UsageError):

@@ -125,6 +125,46 @@ def test_store() -> None:
         SubscriptionStore([SubscriptionSet(), SubscriptionSet()])
 
 
+def test_changes_made_side_by_side_all_count() -> None:
+    """Who commits second changes what the first one made: nothing that either of them did is lost."""
+    start = SubscriptionSet().update()
+    for name in ("kept", "gone here", "gone there", "changed here", "changed there"):
+        _add(start, "P", f"{name} ", name)
+    _add(start, "P", "unnamed ")
+    store = SubscriptionStore().commit(start, 1)
+    here, there = store.latest.update(), store.latest.update()
+    for changes, side, other in ((here, "here", "there"), (there, "there", "here")):
+        assert changes.remove_by_name(f"gone {side}")
+        _add(changes, "P", f"by {side} ", f"changed {side}")
+        _add(changes, "D", f"new {side} ", f"new {side}")
+        _add(changes, "D", f"both, said {side} ", "both")
+        _add(changes, "D", "both unnamed ")
+        assert changes.find_by_name(f"gone {other}") is not None
+    store = store.commit(here, 2).commit(there, 3)
+    assert store.latest.version == 3
+    assert {s.name: s.query for s in store.latest if s.name is not None} == {
+        "kept": "kept ",
+        "changed here": "by here ",
+        "changed there": "by there ",
+        "new here": "new here ",
+        "new there": "new there ",
+        "both": "both, said there ",
+    }
+    assert sorted(s.query for s in store.latest if s.name is None) == ["both unnamed ", "unnamed "]
+
+
+def test_changed_here_and_removed_there() -> None:
+    """A subscription that one side changes while the other removes it is there in the end if the change came last."""
+    start = SubscriptionSet().update()
+    _add(start, "P", "old ", "a")
+    store = SubscriptionStore().commit(start, 1)
+    changed, removed = store.latest.update(), store.latest.update()
+    _add(changed, "P", "new ", "a")
+    assert removed.remove_by_name("a")
+    assert [s.query for s in store.commit(removed, 2).commit(changed, 3).latest] == ["new "]
+    assert [s.query for s in store.commit(changed, 2).commit(removed, 3).latest] == []
+
+
 def test_an_incomplete_bootstrap_begins_anew_after_a_restart() -> None:
     """What was bootstrapping when the process ended is pending when it is read."""
     store = SubscriptionStore([SubscriptionSet(1, State.BOOTSTRAPPING)])
