@@ -89,7 +89,7 @@ class Opening:
         # The clock starts with the call; the files may say that the realm is new after all, or is not.
         began = Deadline(None)
         self._set_behavior(not RealmStore.exists(configuration.realm_path().path), began)
-        limit = self._file_deadline()
+        limit = self._file_deadline(None if self.behavior is None else self.behavior.time_out)
         try:
             self._open_files(limit, began)
         except LateError:
@@ -119,9 +119,8 @@ class Opening:
         self._finished = True
         self._pause.end()
 
-    def _file_deadline(self) -> Deadline:
+    def _file_deadline(self, left: float | None) -> Deadline:
         behavior = self.behavior
-        left = self._deadline.remaining
         if behavior is None or behavior.opens_immediately or left is None:
             return Deadline(None)
         return Deadline(max(left, FILE_SECONDS[behavior.time_out_behavior]))
@@ -140,7 +139,8 @@ class Opening:
         try:
             commit = initial_subscriptions(core, self._realm)
             if commit is not None:
-                within(self._file_deadline(), commit)  # asking the application took what it took
+                # Asking the application took what it took.
+                within(self._file_deadline(self._deadline.remaining), commit)
         except BaseException:
             self._realm.abandon()
             self._core = self._realm = None
