@@ -6,8 +6,6 @@ fallen behind), ``sharing`` (what others write), ``corrections`` and ``compensat
 
 from __future__ import annotations
 
-from typing import Final
-
 from realmframe.changes import Changeset
 from realmframe.errors import ProtocolError, QueryError, SchemaMismatchError
 from realmframe.server.answers import expired, failure, now, read_only
@@ -23,8 +21,6 @@ from realmframe.server.session import Session
 from realmframe.server.sharing import fan_out
 from realmframe.wire import Action, ClientIdent, JsonError, Mark, Query, Upload, UploadEntry
 from realmframe.wire import QueryError as QueryErrorMessage
-
-_NOTHING: Final = Changeset.from_instructions([])
 
 
 class RealmSync:
@@ -69,8 +65,7 @@ class RealmSync:
         if not states:
             queue_log(self.history, session, since)
             return
-        # What nobody wrote needs a version of its own.
-        session.synthetic = session.covered = version = self.history.append_own(_NOTHING, now()).entry.version
+        session.synthetic = session.covered = version = self.history.version
         session.append_made(version, states, since)
 
     def query(self, session: Session, message: Query) -> None:
@@ -85,7 +80,7 @@ class RealmSync:
         if session.outbox or session.sent >= self.history.version:
             # The client may be at this version already. The answer gets one of its own, which tells apart what is
             # written on it and what was written before it came.
-            fan_out(self.sessions, self.history.append_own(_NOTHING, now()))
+            fan_out(self.sessions, self.history.append_own(Changeset.from_instructions([]), now()))
         old, session.view = session.view, new
         session.query_version = message.version
         queue_bootstrap(self.history, session, old)
