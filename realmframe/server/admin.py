@@ -118,7 +118,8 @@ def order(data: Path, app: str, what: str, *, timeout: float = 60.0, **arguments
     WaitTimeoutError
         If the running server did not answer.
     """
-    from realmframe.server.engine import RUNNING, Engine
+    from realmframe.server.claim import RUNNING
+    from realmframe.server.engine import Engine
 
     database = db.Database.existing(data)
     try:

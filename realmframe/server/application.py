@@ -16,8 +16,9 @@ from starlette.routing import WebSocketRoute
 
 from realmframe.server.accounts import Accounts, CustomFunction
 from realmframe.server.api import Api, refusal
+from realmframe.server.claim import claim
 from realmframe.server.database import Database
-from realmframe.server.engine import Engine, claim
+from realmframe.server.engine import Engine
 from realmframe.server.foreign import JwtProvider
 from realmframe.server.passwords import Confirm, PasswordPolicy, Reset, SendMail
 from realmframe.server.permissions import Permissions

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from realmframe.server.accounts import Accounts
-from realmframe.server.engine import UNAUTHORISED, Connection, Engine
+from realmframe.server.connection import UNAUTHORISED, Connection
+from realmframe.server.engine import Engine
 from realmframe.server.limits import MAX_MESSAGE
 from realmframe.server.refusals import ApiError
 from realmframe.wire import negotiate

@@ -42,7 +42,7 @@ class Moving:
         self.binds: list[Any] = []
         self.sent: list[int] = []
         self.realms: list[rf.Realm] = []
-        self._real = self.engine._bind
+        self._real = self.engine.admission.bind
 
     def bind(self, connection: Any, number: int, message: Any) -> None:
         """Answer BIND, in the engine's thread."""
@@ -110,8 +110,8 @@ def moving(
 ) -> Iterator[Moving]:
     """Have the server of one app move."""
     made = Moving(server, f"app{abs(hash(request.node.name)) % 10**8}", tmp_path)
-    monkeypatch.setattr(made.engine, "_bind", made.bind)
-    monkeypatch.setattr(made.engine, "_mode", lambda _app, *, flexible: flexible)
+    monkeypatch.setattr(made.engine.admission, "bind", made.bind)
+    monkeypatch.setattr(made.engine.admission, "_flexible", lambda _app, *, flexible: flexible)
     yield made
     for realm in made.realms:
         realm.close()

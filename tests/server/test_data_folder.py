@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import realmframe as rf
 from realmframe.errors import StorageError
-from realmframe.server import create_app, engine
+from realmframe.server import claim, create_app
 from realmframe.server import database as db
 from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX, partition_of, respell
@@ -99,15 +99,15 @@ def test_two_spellings_of_one_partition(tmp_path: Path, caplog: pytest.LogCaptur
 
 CHILD = """
 import sys
-from realmframe.server import create_app, engine
-engine.CLAIM_SECONDS = 0.1
+from realmframe.server import claim, create_app
+claim.CLAIM_SECONDS = 0.1
 create_app(sys.argv[1])
 """
 
 
 def test_a_second_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers on one folder would write over each other: the second is told so, also in another process."""
-    monkeypatch.setattr(engine, "CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(claim, "CLAIM_SECONDS", 0.1)
     with Server(tmp_path) as server:
         with pytest.raises(StorageError, match="Another server runs on the data folder") as told:
             create_app(tmp_path)

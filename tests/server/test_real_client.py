@@ -14,8 +14,9 @@ import pytest
 from realmframe.conformance.checks import comparable
 from realmframe.conformance.vectors import state_to_json, value_to_json
 from realmframe.server import history
+from realmframe.server.connection import Connection
 from realmframe.server.database import Database
-from realmframe.server.engine import Connection, Engine
+from realmframe.server.engine import Engine
 from realmframe.server.views import View
 from realmframe.wire import Bind, ClientIdent, Download, Upload, parse_client, parse_server, parse_subprotocol
 from tests import transcripts
@@ -51,7 +52,7 @@ class Replay:
             self._note(number, parse_client(data, self.connections[number].machine.dialect))
             self.engine._receive(self.connections[number], data)
         else:
-            self.engine._forget(self.connections[number])
+            self.engine.forget(self.connections[number])
 
     def _note(self, number: int, message: Any) -> None:
         if isinstance(message, Bind):

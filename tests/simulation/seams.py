@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from realmframe.client import binding, callbacks, connection, loop
-from realmframe.server import bootstrap, database, engine, log
+from realmframe.server import bootstrap, database, log
+from realmframe.server import connection as server_connection
 from realmframe.server import session as sessions
 from realmframe.session import uploads
 from realmframe.store import checkpoint, checkpointing, folder, realm_store
@@ -86,7 +87,7 @@ def _limits(name: str) -> list[tuple[Any, str, Any]]:
         (bootstrap, "BATCH_BYTES", 40 * size),
         (sessions, "BATCH_BYTES", 40 * size),
         (bootstrap, "_FIRST_ROWS", size),
-        (engine, "ROOM", 400 * size),
+        (server_connection, "ROOM", 400 * size),
         (sessions, "_LAG", 3 * size),
         (sessions, "_OUTBOX_BYTES", 1_000 * size),
         (log, "_RECENT_ENTRIES", 4 * size),

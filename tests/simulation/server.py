@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from realmframe.server.connection import Connection
 from realmframe.server.database import Database, orders
-from realmframe.server.engine import Connection, Engine
+from realmframe.server.engine import Engine
 from realmframe.wire import Dialect
 from tests.simulation.disk import Disk, SimulatedKill
 from tests.simulation.loop import Process
