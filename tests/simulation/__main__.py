@@ -2,6 +2,9 @@
 
 With ``--kill a`` (or ``b``, or ``server``) each seed is run again and again without other kills: in the first world
 that process dies at the first operation of its disk, in the next one at the second, until it lives to the end.
+
+Seeds from 100000 on draw features as well (programs of several ages, asymmetric objects, properties of every type,
+tokens that end); ``--with growth,tokens`` gives each world just these.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
+from tests.simulation.features import known
 from tests.simulation.world import SimulationFailure, World
 
 
@@ -23,12 +28,18 @@ def main() -> int:
     )
     parser.add_argument("--seeds", default="0:100", help="first:last+1, or one seed")
     parser.add_argument("--kill", metavar="NAME", help="kill a process at each operation of its disk")
+    parser.add_argument(
+        "--with", dest="features", metavar="NAMES", help=f"features of each world: {', '.join(known())}"
+    )
     parser.add_argument("--short", action="store_true", help="forty steps each")
     parser.add_argument("--trace", action="store_true", help="print what happened in worlds that failed")
     parser.add_argument("--hash", action="store_true", help="print a hash of each world's trace")
     wanted = parser.parse_args()
     count, failed, begun = 0, [], time.process_time()
-    for name, world in _worlds(wanted.seeds, wanted.kill, short=wanted.short):
+    changes: dict[str, Any] = {} if wanted.features is None else {"features": tuple(wanted.features.split(","))}
+    if wanted.short:
+        changes |= {"phases": 1, "steps": 40}
+    for name, world in _worlds(wanted.seeds, wanted.kill, changes):
         if count and count % 50 == 0:
             spent = time.process_time() - begun
             print(f"{count} worlds, {len(failed)} failed, {spent:.0f} s", file=sys.stderr, flush=True)
@@ -48,14 +59,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _worlds(seeds: str, kill: str | None, *, short: bool) -> Iterator[tuple[str, World]]:
+def _worlds(seeds: str, kill: str | None, changes: dict[str, Any]) -> Iterator[tuple[str, World]]:
     first, _, last = seeds.partition(":")
     for seed in range(int(first), int(last) if last else int(first) + 1):
         if kill is None:
-            yield str(seed), World(seed, **({"phases": 1, "steps": 40} if short else {}))
+            yield str(seed), World(seed, **changes)
             continue
         for operations in itertools.count():
-            world = World.with_one_kill(seed, kill, operations)
+            world = World.with_one_kill(seed, kill, operations, **changes)
             yield f"{seed}, {kill} at {operations}", world
             if not any(f" {kill}: killed" in line for line in world.trace):
                 break

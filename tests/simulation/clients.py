@@ -45,7 +45,7 @@ class SimulatedConnection(Connection):
 
     @contextlib.asynccontextmanager
     async def _dial(self, url: str, limit: float) -> AsyncIterator[Any]:
-        link: Link = await self.app.device.world.network.dial(self.app.device, flexible=self.flexible)
+        link: Link = await self.app.device.world.network.dial(self.app.device, url, flexible=self.flexible)
         try:
             yield link
         finally:
@@ -109,6 +109,8 @@ class Replica:
         owner = Owner("app", device.user, self.partition)
         self.store = RealmStore.open(device.folder / f"{self.name}.realm", owner=owner)
         self.check_lines()
+        for feature in self.world.features:
+            feature.opened(self)
         self.subscriptions = StoredSubscriptions(self.store)
         options = SessionOptions(
             device.user,
@@ -119,15 +121,36 @@ class Replica:
         )
         self.session = SyncSession(device.app, self.store, self.subscriptions, options)  # type: ignore[arg-type]
         self.store.listen(lambda _news: self.session.wake())
-        missing = schema_missing(self.store.snapshot)
-        if len(missing):
-            self._commit(missing)
+        self.bring_schema()
         if flexible and self.subscriptions.is_new:
             self.subscribe(self.world.rng.choice(self.world.settings.views))
+        self.bring_subscriptions()
         self.session.begin()
 
+    def bring_schema(self) -> None:
+        """Add what the schema lacks of the program's."""
+        missing = schema_missing(self.store.snapshot, self.world.schema(self.device))
+        if len(missing):
+            self._commit(missing)
+
+    def bring_subscriptions(self) -> None:
+        """Subscribe to the classes that the program has come to know."""
+        if self.partition is None and not all(map(self.has_subscribed, self._besides())):
+            items = next(s.query for s in self.subscriptions.sets.latest if s.name == "Item")
+            self.subscribe(items)
+
+    def _besides(self) -> dict[str, str]:
+        """Give what is subscribed to besides items."""
+        more = {k: v for feature in self.world.features for k, v in feature.subscriptions(self).items()}
+        return {**LEDGER, **more}
+
+    def has_subscribed(self, name: str) -> bool:
+        """Whether objects of a class may be written."""
+        return self.partition is not None or any(s.name == name for s in self.subscriptions.sets.latest)
+
     def _on_error(self, _session: Any, error: RealmError) -> None:
-        if isinstance(error, CompensatingWriteError | NetworkError):
+        expected = (kind for feature in self.world.features for kind in feature.expected)
+        if isinstance(error, (CompensatingWriteError, NetworkError, *expected)):
             return
         self.world.note(self.name, f"error {error}")
         self.world.failures.append(f"{self.name}: {error!r}")
@@ -154,7 +177,7 @@ class Replica:
         """Want other items from now on."""
         update = self.subscriptions.sets.latest.update()
         now = int(self.world.loop.time() * 1000)
-        for name, query in {**LEDGER, "Item": text}.items():
+        for name, query in {**self._besides(), "Item": text}.items():
             update.add(name, query, new_id=f"{self._number():024x}", now=now, name=name)
         self.subscriptions.commit(update)
         self.world.note(self.name, f"subscribe {text}")
@@ -237,7 +260,7 @@ class Device(Process):
         rng = random.Random(f"{self.world.seed} {self.name} disk {self.starts}")
         self.disk = Disk(self.folder, self._image, rng, self._crashed)
         self.is_dead = self.is_reopening = False
-        self.app = App(self)
+        self.app = self._make_app()
         self.world.note(self.name, f"start {self.starts}")
         if self.name in dict(self.world.settings.fuses):
             self.disk.fuse = self.world.fuse(self, 0)
@@ -245,6 +268,10 @@ class Device(Process):
             self.run(replica.start)
         if not self.world.settings.fuses:
             self.disk.fuse = self.world.fuse(self, 60)
+
+    def _make_app(self) -> App:
+        found = (feature.app(self) for feature in self.world.features)
+        return next((app for app in found if app is not None), None) or App(self)
 
     def kill(self) -> None:
         """End the process now."""
@@ -277,7 +304,7 @@ class Device(Process):
             replica.store.close()
         for connection in self.app.sync.connections():
             await connection.close()
-        self.app = App(self)
+        self.app = self._make_app()
         for replica in self.replicas:
             replica.start()
         self.is_reopening = False

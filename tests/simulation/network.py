@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import zlib
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import httpx_ws
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from tests.simulation.clients import Device
     from tests.simulation.server import Server
     from tests.simulation.world import World
+
+
+#: No client opens so many connections within so many seconds: it backs off.
+_DIALS: Final = 40
+_DIALS_SECONDS: Final = 10.0
 
 
 class Channel:
@@ -126,17 +132,29 @@ class Network:
         self.world = world
         self.links: dict[int, Link] = {}
         self._made = 0
+        self._dialled: dict[str, deque[float]] = {}
 
-    async def dial(self, device: Device, *, flexible: bool) -> Link:
+    async def dial(self, device: Device, url: str, *, flexible: bool) -> Link:
         """Open a connection, or fail."""
         world = self.world
+        self._count(device)
         await asyncio.sleep(world.settings.latency)
         if device.is_offline or world.server.is_dead:
             raise httpx.ConnectError("refused")
         self._made += 1
         link = self.links[self._made] = Link(world, self._made, device, world.server, flexible=flexible)
         world.note(f"link {link.number}", f"opened by {device.name}")
+        for feature in world.features:
+            feature.dialled(link, url)
         return link
+
+    def _count(self, device: Device) -> None:
+        """See that a client which is refused or cut off waits before it tries again."""
+        times = self._dialled.setdefault(device.name, deque(maxlen=_DIALS))
+        now = self.world.loop.time()
+        if len(times) == _DIALS and now - times[0] < _DIALS_SECONDS:
+            self.world.failures.append(f"{device.name} dialled {_DIALS} times in {now - times[0]:.3f} s")
+        times.append(now)
 
     def of(self, device: Device) -> list[Link]:
         """List a device's connections."""

@@ -11,7 +11,7 @@ from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX
 from realmframe.store import FileSystem, RealmStore, Snapshot
 from tests import plain
-from tests.plain import PlainRealm
+from tests.plain import PlainRealm, shape
 from tests.simulation.writes import contents
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def check(world: World) -> None:
             _check_ledger(state, replicas)
         else:
             _check_notes(state, replicas)
+        for feature in world.features:
+            feature.check(state, replicas, name)
 
 
 def _server_state(world: World, name: str) -> Snapshot:
@@ -73,7 +75,7 @@ def _check_replica(world: World, replica: Replica, name: str, state: Snapshot) -
         differing = {
             key: (expected[cls].get(key), have.get(cls, {}).get(key))
             for key in {**expected[cls], **have.get(cls, {})}
-            if expected[cls].get(key) != have.get(cls, {}).get(key)
+            if shape(expected[cls].get(key)) != shape(have.get(cls, {}).get(key))
         }
         assert not differing, f"{replica.name}: {cls} differs, (server, replica): {differing}"
     for table in store.snapshot.tables.values():

@@ -8,13 +8,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from realmframe.changes import Changeset
+from realmframe.changes.instructions import AddColumn, AddTable, Update
 from realmframe.client.reset import RECOVER, RECOVER_OR_DISCARD
+from realmframe.server import bootstrap, sharing, views
+from realmframe.server.engine import Engine
 from realmframe.server.history import History
+from realmframe.store import RealmStore, objects_changeset, state
+from tests.simulation import features
 from tests.simulation.disk import Disk
+from tests.simulation.tokens import TokenApp
 from tests.simulation.world import SimulationFailure, World
 
 #: Seeds that once failed, and why.
@@ -39,7 +48,16 @@ FAILED_SHORT = [
     (12395, "writes that were taken back came again in several messages of one version"),
     (12401, "so they did, and the server died between them"),
     (12499, "so they did, and the session ended between them and the objects caught up"),
+    (11850, "how a client's writes came out was lost with the connection, where the log was trimmed"),
     (10306, "the connection of a dead process came back beside the one of the next, with what had been reset"),
+]
+#: The same of short worlds with features.
+FAILED_WITH = [
+    (4, "readings", "asymmetric objects that two clients made of one key were merged, and refused"),
+    (100040, "readings", "the schema of an asymmetric class that came once more ended the server's task"),
+    (7, "tokens", "a client whose token was refused and could not be refreshed connected without end"),
+    (200080, "tokens", "a refresh that was refused for the log-in before logged the new one out"),
+    (200114, "tokens", "so it did, while the session waited"),
 ]
 
 
@@ -68,6 +86,24 @@ def test_short_world_that_failed_once(seed, reason):
     World(seed, phases=1, steps=40).run()
 
 
+@pytest.mark.parametrize("seed", range(features.NEW, features.NEW + 4))
+def test_short_world_with_features(seed):
+    """The same holds for whatever else a world has."""
+    assert World(seed, phases=1, steps=40).run().features
+
+
+@pytest.mark.parametrize(("seed", "feature", "reason"), FAILED_WITH)
+def test_short_world_with_features_that_failed_once(seed, feature, reason):
+    """What was found by a seed of a short world with a feature stays mended."""
+    World(seed, phases=1, steps=40, features=(feature,)).run()
+
+
+def test_features_leave_worlds_without_them_alone():
+    """Seeds below the first one that draws features have none; those from there on draw them all."""
+    assert not any(features.drawn(seed) for seed in (0, 11112, features.NEW - 1, "text"))
+    assert {name for seed in range(20) for name in features.drawn(features.NEW + seed)} == set(features.known())
+
+
 def test_same_seed_same_world():
     """A seed gives one course of events, in every process."""
     worlds = [World(5, phases=1, steps=40).run() for _ in range(2)]
@@ -81,9 +117,9 @@ def test_same_seed_same_world():
     assert found.stdout.strip() == worlds[0].digest
 
 
-def _run(seeds):
+def _run(seeds, **changes):
     for seed in seeds:
-        World(seed, phases=1, steps=40, reset_mode=None).run()
+        World(seed, **{"phases": 1, "steps": 40, "reset_mode": None, **changes}).run()
 
 
 def test_a_disk_that_lies_is_noticed(monkeypatch):
@@ -108,3 +144,80 @@ def test_a_server_that_acknowledges_too_early_is_noticed(monkeypatch):
     monkeypatch.setattr(History, "write", forgetful)
     with pytest.raises(SimulationFailure):
         _run(range(10))
+
+
+# ---- what each feature's world would notice
+
+
+def _without(changeset, unwanted):
+    return Changeset.from_instructions([one for one in changeset.instructions() if not unwanted(one)])
+
+
+def test_new_properties_that_are_lost_are_noticed(monkeypatch):
+    """When values of a property that came with a newer program are not written, on either side, growth says so."""
+    commit = RealmStore.commit
+    unwanted = lambda one: isinstance(one, Update) and one.field == "worth"  # noqa: E731
+    forget = lambda self, data, *, timestamp: commit(self, _without(data, unwanted), timestamp=timestamp)  # noqa: E731
+    monkeypatch.setattr(RealmStore, "commit", forget)
+    with pytest.raises(SimulationFailure, match="is worth 0"):
+        _run(range(10), features=("growth",))
+
+
+def test_a_server_that_tells_nobody_of_new_properties_is_noticed(monkeypatch):
+    """When additions to the schema are not passed on, the sides differ."""
+
+    def share(*arguments, **settings):
+        found = views.share(*arguments, **settings)
+        if found.passed is None:
+            return found
+        return replace(found, passed=_without(found.passed, lambda one: isinstance(one, AddColumn | AddTable)))
+
+    monkeypatch.setattr(sharing, "share", share)
+    with pytest.raises(SimulationFailure):
+        _run(range(10), features=("growth",))
+
+
+def test_readings_that_stay_are_noticed(monkeypatch):
+    """When a client keeps objects of an asymmetric class, the simulation says so."""
+    monkeypatch.setattr(state, "without_passing", lambda _snapshot, applied, _changeset, _version: applied)
+    with pytest.raises(SimulationFailure, match=r"keeps \d+ readings"):
+        _run(range(10), features=("readings",), flexible=True)
+
+
+def test_readings_that_are_not_uploaded_are_noticed(monkeypatch):
+    """When they are taken out of what is uploaded too, nobody has them, and the simulation says so."""
+    record = state.local_record
+
+    def forgetful(before, data, timestamp):
+        kept = _without(Changeset.decode(data), lambda one: one.table == "Reading" and hasattr(one, "pk"))
+        return record(before, kept.encode(), timestamp)
+
+    monkeypatch.setattr(state, "local_record", forgetful)
+    with pytest.raises(SimulationFailure, match="readings lost"):
+        _run(range(10), features=("readings",), flexible=True)
+
+
+def test_values_that_are_sent_in_part_are_noticed(monkeypatch):
+    """When a full state lacks what is in nested collections, a side that gets it differs."""
+
+    def shallow(*arguments, **settings):
+        made = objects_changeset(*arguments, **settings)
+        return made.take(np.flatnonzero(made.path_len < 2))
+
+    monkeypatch.setattr(bootstrap, "objects_changeset", shallow)
+    with pytest.raises(SimulationFailure, match="differs"):
+        _run(range(10), features=("values",), flexible=True)
+
+
+def test_a_server_that_lets_revoked_users_go_on_is_noticed(monkeypatch):
+    """When connections of a revoked user stay open, what is uploaded on them is noticed."""
+    monkeypatch.setattr(Engine, "end_user", lambda _self, _app, _user: None)
+    with pytest.raises(SimulationFailure, match="was revoked, and uploaded"):
+        _run(range(30), features=("tokens",))
+
+
+def test_a_client_that_does_not_log_out_is_noticed(monkeypatch):
+    """When a refused refresh does not end the session, the simulation says so."""
+    monkeypatch.setattr(TokenApp, "expel", lambda _self, _user: None)
+    with pytest.raises(SimulationFailure, match="the session goes on"):
+        _run(range(10), features=("tokens",))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from realmframe.changes.instructions import CreateObject
+from realmframe.changes.instructions import CreateObject, Instruction
 from realmframe.client.reset import RECOVER, RECOVER_OR_DISCARD
-from tests.simulation import oracle
+from tests.simulation import features, oracle
 from tests.simulation.clients import Device, Replica
 from tests.simulation.disk import SimulatedKill
 from tests.simulation.loop import Loop
@@ -46,6 +46,8 @@ class Settings:
     fuses: tuple[tuple[str, int], ...] = ()
     phases: int = 2
     steps: int = 60
+    #: Names of what there is beside items and a ledger; see :mod:`.features`.
+    features: tuple[str, ...] = ()
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Settings:
@@ -83,7 +85,13 @@ class World:
         self.seed = seed
         self.rng = random.Random(f"{seed} world")
         mode = random.Random(f"{seed} reset").choice([None, None, None, None, RECOVER, RECOVER_OR_DISCARD])
-        self.settings = replace(Settings.drawn(self.rng), **{"reset_mode": mode, **changes})
+        drawn = {"reset_mode": mode, "features": features.drawn(seed)}
+        self.settings = replace(Settings.drawn(self.rng), **{**drawn, **changes})
+        self.features = [
+            kind(self)
+            for name, kind in features.known().items()
+            if name in self.settings.features and (self.settings.flexible or not kind.is_flexible)
+        ]
         self.loop = Loop(random.Random(f"{seed} threads"))
         self.loop.set_exception_handler(self._on_exception)
         self.trace: list[str] = []
@@ -97,11 +105,11 @@ class World:
         self.was_ordered = False
 
     @classmethod
-    def with_one_kill(cls, seed: int, name: str, operations: int) -> World:
+    def with_one_kill(cls, seed: int, name: str, operations: int, **changes: Any) -> World:
         """Make a world where one process dies, after so many operations of its disk, and nothing else does."""
         weights = (("write", 30.0), ("line", 12.0), ("subscribe", 4.0), ("checkpoint", 4.0), ("cut", 1.0))
         kill = {"fuses": ((name, operations),), "fuse_chance": 0.0, "weights": weights, "reset_mode": None}
-        return cls(seed, devices=2, phases=1, steps=25, pause=0.1, **kill)
+        return cls(seed, **{"devices": 2, "phases": 1, "steps": 25, "pause": 0.1, **kill, **changes})
 
     # ---- what happened
 
@@ -152,6 +160,8 @@ class World:
             while replica.ledger() is None:
                 first.run(replica.commit, CreateObject("Ledger", 1))
                 await self.settle([first])
+            for feature in self.features:
+                first.run(feature.founded, replica)
         self.is_calm = False
         for device in others:
             self.loop.call_later(self.rng.expovariate(0.2), self.revive, device)
@@ -175,6 +185,10 @@ class World:
             Device(self, "abcdef"[n], [None] if flexible else ['"p"', '"q"'][: 1 + (n == 1)])
             for n in range(self.settings.devices)
         ]
+
+    def schema(self, device: Device) -> list[Instruction]:
+        """Give what a device's program has beside the classes that all worlds have."""
+        return [one for feature in self.features for one in feature.schema(device)]
 
     @property
     def replicas(self) -> list[Replica]:
@@ -216,13 +230,17 @@ class World:
 
     def _act(self) -> None:
         resets = () if self.settings.reset_mode is None else (("trim", 3.0), ("reset", 2.0))
-        names, weights = zip(*self.settings.weights, *resets, strict=True)
+        more = [(feature.name, feature.weight) for feature in self.features]
+        names, weights = zip(*self.settings.weights, *resets, *more, strict=True)
         (what,) = self.rng.choices(names, weights)
         device = self.rng.choice(self.devices)
         replica = self.rng.choice(device.replicas)
         if (device.is_dead or device.is_reopening) and what != "kill server":
             return
-        self._ACTIONS[what](self, device, replica)
+        if what in self._ACTIONS:
+            self._ACTIONS[what](self, device, replica)
+        else:
+            next(feature for feature in self.features if feature.name == what).act(device, replica)
 
     def _kill(self, device: Device, _replica: Replica) -> None:
         if self.rng.random() < 0.3:
@@ -326,6 +344,8 @@ class World:
                 process.disk.fuse = None
             self.loop.call_later(0.5, self.revive, process)
         await asyncio.sleep(1.0)
+        for feature in self.features:
+            await feature.calm()
         for device in devices:
             for done in await asyncio.gather(*device.chores, return_exceptions=True):
                 if isinstance(done, Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from realmframe.changes.instructions import (
     SetInsert,
     Update,
 )
-from realmframe.model import ClassKind, Collection, Marker, PropertyType, Schema
+from realmframe.model import ClassKind, Collection, Marker, PropertyType
 from realmframe.store import Snapshot, apply, schema_changeset
 
 P = PropertyType
@@ -59,13 +59,10 @@ class Line:
     is_sure: bool = False
 
 
-def _schema() -> Schema:
-    return apply(Snapshot.empty(), Changeset.from_instructions(SCHEMA)).snapshot.schema
-
-
-def schema_missing(snapshot: Snapshot) -> Changeset:
-    """Give what a realm's schema lacks."""
-    return schema_changeset(_schema(), snapshot.schema)
+def schema_missing(snapshot: Snapshot, more: Sequence[Instruction] = ()) -> Changeset:
+    """Give what a realm's schema lacks; some programs have more than the others."""
+    wanted = apply(Snapshot.empty(), Changeset.from_instructions([*SCHEMA, *more])).snapshot.schema
+    return schema_changeset(wanted, snapshot.schema)
 
 
 def fresh(rng: random.Random, key: int) -> list[Instruction]:
