@@ -25,6 +25,7 @@ from realmframe.server.permissions import Permissions
 from realmframe.server.refusals import ApiError
 from realmframe.server.socket import SyncEndpoint
 from realmframe.server.tokens import ACCESS_SECONDS, Tokens
+from realmframe.store.lock import Lock
 
 
 def create_app(
@@ -75,32 +76,49 @@ def create_app(
     StorageError
         If the data folder or database cannot be opened, or another server runs on it.
     """
-    kept = tempfile.TemporaryDirectory(prefix="realmframe-server-") if data is None else None
-    folder = Path(kept.name if kept is not None else str(data))
-    running = None
-    if kept is None:  # before anything else, so that whoever makes the application gets the error
-        folder.mkdir(parents=True, exist_ok=True)
-        running = claim(folder)
-    opened = Database(folder, database)
-    tokens = Tokens(opened.secret("token key"), access_token_seconds)
+    storage = _Storage(data, database)
+    tokens = Tokens(storage.database.secret("token key"), access_token_seconds)
     policy = PasswordPolicy(confirm or ("auto" if development else "mail"), reset, send_mail)
+    provider = JwtProvider(secret=jwt) if isinstance(jwt, str) else jwt
     accounts = Accounts(
-        opened,
-        tokens,
-        development=development,
-        custom_login=custom_login,
-        jwt=JwtProvider(secret=jwt) if isinstance(jwt, str) else jwt,
-        policy=policy,
+        storage.database, tokens, development=development, custom_login=custom_login, jwt=provider, policy=policy
     )
-    engine = Engine(
-        opened,
-        development=development,
-        folder=folder if kept is None else None,
-        permissions=permissions,
-        running=running,
-    )
+    engine = storage.engine(development=development, permissions=permissions)
     accounts.on_end = engine.end_user
-    api, endpoint = Api(accounts, functions or {}), SyncEndpoint(accounts, engine)
+    return _application(accounts, engine, functions or {}, storage)
+
+
+class _Storage:
+    """The data folder and the database, from when the application is made to its end."""
+
+    def __init__(self, data: str | Path | None, url: str | None) -> None:
+        self._kept = tempfile.TemporaryDirectory(prefix="realmframe-server-") if data is None else None
+        self._folder = Path(self._kept.name if self._kept is not None else str(data))
+        self._running: Lock | None = None
+        if self._kept is None:  # before anything else, so that whoever makes the application gets the error
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._running = claim(self._folder)
+        self.database = Database(self._folder, url)
+
+    def engine(self, *, development: bool, permissions: Permissions | None) -> Engine:
+        """Make what runs sync on it; checkpoints are for what is kept."""
+        folder = self._folder if self._kept is None else None
+        return Engine(
+            self.database, development=development, folder=folder, permissions=permissions, running=self._running
+        )
+
+    def close(self) -> None:
+        """Close the database, and remove what is not kept."""
+        self.database.close()
+        if self._kept is not None:
+            self._kept.cleanup()
+
+
+def _application(
+    accounts: Accounts, engine: Engine, functions: Mapping[str, Callable[..., Any]], storage: _Storage
+) -> Starlette:
+    """Put the API and the sync endpoint on routes."""
+    api, endpoint = Api(accounts, functions), SyncEndpoint(accounts, engine)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -109,9 +127,7 @@ def create_app(
             yield
         finally:
             engine.stop()
-            opened.close()
-            if kept is not None:
-                kept.cleanup()
+            storage.close()
 
     sync = WebSocketRoute("/api/client/v2.0/app/{app}/realm-sync", endpoint.serve)
     app = Starlette(

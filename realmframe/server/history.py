@@ -21,6 +21,7 @@ from realmframe.changes import Changeset, concat
 from realmframe.errors import ApplyError, ProtocolError, SchemaMismatchError
 from realmframe.server import database as db
 from realmframe.server import trimming
+from realmframe.server.checkpoints import Checkpoints
 from realmframe.server.client_files import ClientFiles
 from realmframe.server.entries import FIRST_VERSION, SERVER_FILE, ClientFile, Entry, Integrated
 from realmframe.server.log import ALL, Log
@@ -53,7 +54,7 @@ class History:
             self.trimmed = trimming.trimmed_version(sql, self.realm)
             #: Client files that have to begin anew, and whether they may recover what they have not sent.
             self.resets = trimming.client_resets(sql, self.realm)
-        self._checkpoints = db.Checkpoints(folder, app, name, self.salt) if folder is not None else None
+        self._checkpoints = Checkpoints(folder, app, name, self.salt) if folder is not None else None
         newest = self.log.newest() or self.trimmed or FIRST_VERSION
         found_state = self._checkpoints.load(newest) if self._checkpoints is not None else None
         if found_state is None or found_state.version < self.trimmed:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from realmframe.errors import ProtocolError, RealmError
 from realmframe.model import ObjectId, ejson
 from realmframe.server import database as db
+from realmframe.server.checkpoints import checkpoint_folder
 
 log: Final = logging.getLogger("realmframe.server")
 
@@ -80,7 +81,7 @@ def respell(database: db.Database, folder: Path | None) -> None:
             known.add((app, new))
             sql.execute(db.realms.update().where(t.id == row.id).values(name=new))
             if folder is not None:
-                _move(db.checkpoint_folder(folder, app, old), db.checkpoint_folder(folder, app, new))
+                _move(checkpoint_folder(folder, app, old), checkpoint_folder(folder, app, new))
 
 
 def _move(old: Path, new: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddColumn, AddInteger, AddTable, CreateObject, EraseObject, Update
 from realmframe.model import ClassKind, PropertyType
+from realmframe.server import checkpoints
 from realmframe.server import database as db
 from realmframe.server.history import History
 from realmframe.wire import UploadEntry
@@ -151,8 +152,8 @@ def test_damaged_checkpoint(closed, damage, caplog):
 
 def test_checkpoints_while_writing(tmp_path, monkeypatch):
     """Checkpoints that are written while uploads go on are as good."""
-    monkeypatch.setattr(db, "CHECKPOINT_ENTRIES", 20)
-    monkeypatch.setattr(db, "_PAUSE", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_ENTRIES", 20)
+    monkeypatch.setattr(checkpoints, "_PAUSE", 0.0)
     folder = tmp_path / "data"
     database = db.Database(folder)
     history = History(database, "app", NAME, folder)

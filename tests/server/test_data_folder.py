@@ -16,6 +16,7 @@ import realmframe as rf
 from realmframe.errors import StorageError
 from realmframe.server import claim, create_app
 from realmframe.server import database as db
+from realmframe.server.checkpoints import checkpoint_folder
 from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX, partition_of, respell
 from realmframe.testing import Server
@@ -38,7 +39,7 @@ def _rename(folder: Path, old: str, new: str) -> None:
         done = sql.execute(sa.update(t).where(t.c.name == PREFIX + old).values(name=PREFIX + new))
     assert done.rowcount == 1
     database.engine.dispose()
-    where = [db.checkpoint_folder(folder, "app", PREFIX + name) for name in (old, new)]
+    where = [checkpoint_folder(folder, "app", PREFIX + name) for name in (old, new)]
     assert where[0].exists()
     where[0].rename(where[1])
 
@@ -68,7 +69,7 @@ def test_an_old_spelling_is_found(tmp_path: Path, old: str, value: Any, caplog: 
         with _open(server, tmp_path / "b", value) as realm:
             assert realm["Dog"].name.tolist() == ["Rex", "Max"]
     assert not caplog.records
-    assert not db.checkpoint_folder(data, "app", PREFIX + old).exists()
+    assert not checkpoint_folder(data, "app", PREFIX + old).exists()
 
 
 def test_two_spellings_of_one_partition(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from realmframe.client import binding, callbacks, connection, loop
-from realmframe.server import bootstrap, database, log
+from realmframe.server import bootstrap, checkpoints, log
 from realmframe.server import connection as server_connection
 from realmframe.server import session as sessions
 from realmframe.session import uploads
@@ -59,7 +59,7 @@ def simulated(world: World) -> Iterator[None]:
         (callbacks, "_thread", Callbacks()),
         (binding, "POLL_SECONDS", 5.0),
         (checkpointing, "threading", threads),
-        (database, "threading", threads),
+        (checkpoints, "threading", threads),
         (realm_store, "FileSystem", lambda: PROCESS.get().disk),
         (folder, "FileSystem", lambda: PROCESS.get().disk),
         (checkpoint, "FileSystem", lambda: PROCESS.get().disk),
@@ -94,5 +94,5 @@ def _limits(name: str) -> list[tuple[Any, str, Any]]:
         (uploads, "UPLOAD_SOFT_LIMIT", 60 * size),
         (realm_store, "CHECKPOINT_BYTES", 3_000 * size),
         (realm_store, "CLOSING_BYTES", 1_000 * size),
-        (database, "CHECKPOINT_ENTRIES", 10 * size),
+        (checkpoints, "CHECKPOINT_ENTRIES", 10 * size),
     ]
