@@ -23,6 +23,7 @@ from realmframe.server import database as db
 from realmframe.server import trimming
 from realmframe.server.checkpoints import Checkpoints
 from realmframe.server.client_files import ClientFiles
+from realmframe.server.elements import without_clears
 from realmframe.server.entries import FIRST_VERSION, SERVER_FILE, ClientFile, Entry, Integrated
 from realmframe.server.log import ALL, Log
 from realmframe.server.passing import Passing
@@ -186,7 +187,8 @@ class History:
             return None
         if upload.server_version > self.version:
             raise ProtocolError("The client uploaded a changeset that is based on a version the server never had.")
-        original = Changeset.decode(upload.changeset)
+        decoded = Changeset.decode(upload.changeset)
+        original = without_clears(decoded)
         check_fits(original, self.snapshot.schema)
         origin = upload.file_ident or file.ident
         changeset, reciprocals = self._merge(file, upload, origin, original)
@@ -196,7 +198,7 @@ class History:
         applied = self._apply(changeset)
         if not may_change_schema:
             check_unchanged(self.snapshot.schema, applied.snapshot.schema)
-        data = changeset.encode() if changed else upload.changeset
+        data = upload.changeset if changeset is decoded else changeset.encode()
         entry = Entry(
             self.version + 1,
             file.ident,
@@ -206,8 +208,8 @@ class History:
             len(upload.changeset),
             data,
         )
-        if not changed:
-            entry.__dict__["changeset"] = original
+        if changeset is decoded:
+            entry.__dict__["changeset"] = decoded
         if changed or written is not None:
             original = original if written is None else Changeset.decode(written.changeset)
             entry.withdrawn = withdrawn(original, changeset).encode()

@@ -1,0 +1,150 @@
+"""Collections put into a list of Mixed values as the SDKs write it, while another client changes the list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from realmframe.changes import Changeset
+from realmframe.changes.instructions import (
+    AddColumn,
+    AddTable,
+    ArrayErase,
+    ArrayInsert,
+    Clear,
+    CreateObject,
+    Instruction,
+    Update,
+)
+from realmframe.model import ClassKind, Collection, PropertyType
+from realmframe.model.values import Marker
+from realmframe.server.database import Database
+from realmframe.server.elements import without_clears
+from realmframe.server.entries import ClientFile
+from realmframe.server.history import History
+from realmframe.wire import UploadEntry
+
+AT: tuple[Any, ...] = ("C", 1, "m")
+LIST, DICTIONARY = (Marker.LIST, Collection.LIST), (Marker.DICTIONARY, Collection.DICTIONARY)
+
+
+def insert(
+    at: int, size: int, kind: tuple[Marker, Collection] = LIST, above: tuple[Any, ...] = ()
+) -> list[Instruction]:
+    """Insert a collection, as the Node SDK 12.15 writes it."""
+    path = (*above, at)
+    return [ArrayInsert(*AT, path, kind[0], size), Clear(*AT, path, kind[1])]
+
+
+def put(at: int, size: int, kind: tuple[Marker, Collection] = LIST) -> list[Instruction]:
+    """Set an element to a collection, as the Node SDK 12.15 writes it."""
+    return [Update(*AT, (at,), kind[0], size), Clear(*AT, (at,), kind[1])]
+
+
+def item(path: tuple[Any, ...], value: Any, size: int) -> Instruction:
+    """Insert a value."""
+    return ArrayInsert(*AT, path, value, size)
+
+
+ERASE_FIRST: list[Instruction] = [ArrayErase(*AT, (0,), 3)]
+INSERT_FIRST: list[Instruction] = [item((0,), "h", 3)]
+#: Three elements: 1, a list of 2, and 3.
+START: list[Instruction] = [
+    CreateObject("C", 1),
+    Update(*AT, (), Marker.LIST),
+    Clear(*AT, (), Collection.LIST),
+    item((0,), 1, 0),
+    *insert(1, 1),
+    item((1, 0), 2, 0),
+    item((2,), 3, 2),
+]
+ROWS: dict[str, tuple[list[Instruction], list[Instruction], Any]] = {
+    "appended, first erased": ([*insert(3, 3), item((3, 0), 9, 0)], ERASE_FIRST, [[2], 3, [9]]),
+    "appended, one before": ([*insert(3, 3), item((3, 0), 9, 0)], INSERT_FIRST, ["h", 1, [2], 3, [9]]),
+    "dictionary appended": (
+        [*insert(3, 3, DICTIONARY), Update(*AT, (3, "k"), 9)],
+        INSERT_FIRST,
+        ["h", 1, [2], 3, {"k": 9}],
+    ),
+    "both appended": (
+        [*insert(3, 3), item((3, 0), 9, 0)],
+        [*insert(3, 3), item((3, 0), 8, 0)],
+        [1, [2], 3, [9], [8]],
+    ),
+    "inside": ([*insert(1, 1, above=(1,)), item((1, 1, 0), 9, 0)], [item((1, 0), 0, 1)], [1, [0, 2, [9]], 3]),
+    "set, first erased": ([*put(1, 3), item((1, 0), 9, 0)], ERASE_FIRST, [[9], 3]),
+    "set to another kind": ([*put(1, 3, DICTIONARY), Update(*AT, (1, "k"), 9)], INSERT_FIRST, ["h", 1, {"k": 9}, 3]),
+    "set, written into": ([*put(1, 3), item((1, 0), 9, 0)], [item((1, 1), 5, 1)], [1, [9], 3]),
+}
+
+
+class Realm:
+    """A history, and two clients of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.history = History(Database(folder), "app", "flx")
+        self.mine, self.other = self.history.files.new("ann"), self.history.files.new("bob")
+        self.upload(self.mine, [AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)])
+        self.upload(self.mine, [AddColumn("C", "m", PropertyType.MIXED, nullable=True)])
+        self.upload(self.mine, START)
+        self.base = self.history.version
+
+    def upload(self, file: ClientFile, instructions: list[Instruction], base: int | None = None) -> bytes:
+        """Integrate what a client wrote; give what is logged of it."""
+        data = Changeset.from_instructions(instructions).encode()
+        base = self.history.version if base is None else base
+        version = file.client_version + 1
+        # Whoever uploads later has written earlier: what is set at one place then depends on both.
+        entry = UploadEntry(version, base, 100 - self.history.version, 0, data)
+        found = self.history.integrate(file, entry)
+        assert found is not None
+        return found.entry.data
+
+    @property
+    def value(self) -> Any:
+        """What the object holds."""
+        return self.history.snapshot.values("C", "m")[0]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "wanted"), ROWS.values(), ids=ROWS)
+def test_new_collections_in_lists(tmp_path: Path, mine: Any, theirs: Any, wanted: Any) -> None:
+    """They arrive whole, whatever the other side did to the list before, and nothing else is emptied."""
+    realm = Realm(tmp_path)
+    assert realm.value == [1, [2], 3]
+    realm.upload(realm.other, theirs, realm.base)
+    logged = Changeset.decode(realm.upload(realm.mine, mine, realm.base)).instructions()
+    assert realm.value == wanted
+    assert not [one for one in logged if isinstance(one, Clear)]
+
+
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        START[:4],
+        [Clear(*AT, (1,), Collection.LIST)],
+        [ArrayInsert(*AT, (1,), Marker.LIST, 3), Clear(*AT, (2,), Collection.LIST)],
+        [ArrayInsert(*AT, (1,), Marker.LIST, 3), Clear("C", 2, "m", (1,), Collection.LIST)],
+        [Update(*AT, ("k",), Marker.LIST), Clear(*AT, ("k",), Collection.LIST)],
+        [ArrayInsert(*AT, (1,), 5, 3), Clear(*AT, (1,), Collection.LIST)],
+    ],
+)
+def test_other_clears_stay(instructions: list[Instruction]) -> None:
+    """Only the Clear of an element that was just put there is left out."""
+    changeset = Changeset.from_instructions(instructions)
+    assert without_clears(changeset) is changeset
+
+
+def test_what_is_left() -> None:
+    """Everything else of the changeset is as it was."""
+    text = ArrayInsert(*AT, (0,), "text", 3)
+    out = without_clears(Changeset.from_instructions([text, *insert(1, 4), *put(2, 5, DICTIONARY), text]))
+    assert out.instructions() == [
+        text,
+        ArrayInsert(*AT, (1,), Marker.LIST, 4),
+        Update(*AT, (2,), None, 5),
+        Update(*AT, (2,), Marker.DICTIONARY, 5),
+        text,
+    ]
+    assert Changeset.decode(out.encode()).instructions() == out.instructions()
