@@ -56,13 +56,23 @@ def _predicate(schema: Schema, cls: str, node: t.Predicate) -> None:
     elif isinstance(node, t.And | t.Or):
         for child in node.children:
             _predicate(schema, cls, child)
-    elif isinstance(node, t.GeoWithin | t.Between):
+    elif isinstance(node, t.GeoWithin):
+        if not _is_points(schema, cls, node.left):
+            _expression(schema, cls, node.left)
+    elif isinstance(node, t.Between):
         _expression(schema, cls, node.left)
     else:
         _expression(schema, cls, node.left)
         _expression(schema, cls, node.right)
         if _is_list(schema, cls, node.left) and _is_list(schema, cls, node.right):
             raise _refused(f"{node.op} between two lists", node.position)
+
+
+def _is_points(schema: Schema, cls: str, node: t.Expression) -> bool:
+    """Whether an expression is embedded objects of the class itself: points, where points are asked for."""
+    name = node.path.elements[0] if isinstance(node, t.PropertyNode) and len(node.path.elements) == 1 else None
+    prop = schema[cls].properties.get(name) if isinstance(name, str) else None
+    return prop is not None and prop.is_link and schema[prop.target or ""].embedded
 
 
 def _is_list(schema: Schema, cls: str, node: t.Expression) -> bool:

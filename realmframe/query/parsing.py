@@ -128,6 +128,10 @@ def _argument(token: Token, skip: int = 1) -> tuple[bool, int, Any]:
     return False, number, None
 
 
+def _degrees(token: Token) -> float:
+    return float((fraction if token.type == "FLOAT" else integer)(str(token)))
+
+
 def _missing(token: Token, number: int) -> QueryError:
     count = len(_ARGUMENTS.get())
     return QueryError(
@@ -314,10 +318,8 @@ class _Builder(Transformer[Token, t.Tree]):
 
     def coordinate(self, c: list[Any]) -> float:
         token: Token = c[0]
-        if token.type == "FLOAT":
-            return float(fraction(str(token)))
-        if token.type == "NATURAL0":
-            return float(integer(str(token)))
+        if token.type != "ARG":
+            return _degrees(token)
         present, number, value = _argument(token)
         if not present:
             raise _missing(token, number)
@@ -326,7 +328,7 @@ class _Builder(Transformer[Token, t.Tree]):
         return float(value)
 
     def geopoint(self, c: list[Any]) -> tuple[float, ...]:
-        return tuple(float(fraction(str(x))) if isinstance(x, Token) else x for x in c)
+        return tuple(_degrees(x) if isinstance(x, Token) else x for x in c)
 
     def geoloop(self, c: list[Any]) -> Any:
         return tuple(c)

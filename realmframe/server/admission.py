@@ -117,7 +117,7 @@ def _refusal(connection: Connection, number: int, history: History, m: ClientIde
     if m.file_ident in history.resets:
         return reset_ordered(number, recovery=history.resets[m.file_ident])
     if m.download_server_version > history.version or m.latest_salt not in (0, history.salt):
-        return failure(number, 211, "The client has a history that the server has not.", reset)
+        return failure(number, 211, "Bad server version: the client has a history that the server has not.", reset)
     if m.download_client_version > file.client_version:
         return failure(number, 210, "The client sent changes that the server has not any more.", reset)
     if 0 < m.download_server_version < history.trimmed:

@@ -6,10 +6,13 @@ a real client tells its app.
 
 from __future__ import annotations
 
+import json
+import uuid
 from dataclasses import replace
+from typing import Final
 
 from realmframe.changes import Changeset, concat
-from realmframe.model import ClassKind, Key
+from realmframe.model import ClassKind, Key, ObjectId
 from realmframe.server.bootstrap import states_of
 from realmframe.server.entries import Integrated
 from realmframe.server.history import History
@@ -18,6 +21,9 @@ from realmframe.server.reverted import Reverted
 from realmframe.server.session import Changes, Session
 from realmframe.server.views import View, erasures
 from realmframe.wire import UploadEntry
+
+#: Characters of a key that the reason of a refusal shows.
+_SHOWN: Final = 100
 
 
 def allowed(
@@ -46,16 +52,25 @@ def outside(session: Session, found: Integrated) -> tuple[Changeset, tuple[tuple
         beyond = touched.inserted[~session.view.members(snapshot, name, touched.inserted)]
         if len(beyond):
             parts.append(erasures(snapshot.tables[name], beyond))
-            reason = "write to an object that is outside of the current query view"
-            named += [(name, key, reason) for key in found.applied.keys(name, beyond)]
+            reason = "object is outside of the current query view"
+            named += [(name, key, _refusal(name, key, reason)) for key in found.applied.keys(name, beyond)]
     return concat(parts), tuple(named)
+
+
+def _refusal(name: str, key: Key, reason: str) -> str:
+    """Say why an object may not be written, in the service's words: apps look for them."""
+    text = str(key)[:_SHOWN].encode(errors="replace").decode()
+    shown = json.dumps(key if isinstance(key, int | None) else text, ensure_ascii=False)
+    kind = {ObjectId: "ObjectID", uuid.UUID: "UUID"}.get(type(key))
+    return f'write to {shown if kind is None else f"{kind}({shown})"} in table "{name}" not allowed; {reason}'
 
 
 def take_back(history: History, session: Session, found: Integrated, refused: Changeset) -> None:
     """Tell a client that a write was not allowed, and what the objects are here."""
     reason = "user does not have permission to write to this class"
-    named = {(i.table, i.pk): (i.table, i.pk, reason) for i in refused.instructions() if hasattr(i, "pk")}
-    made = Reverted(history.version, found.entry.client_version, tuple(named.values()))
+    keys = {(i.table, i.pk): None for i in refused.instructions() if hasattr(i, "pk")}
+    named = tuple((name, key, _refusal(name, key, reason)) for name, key in keys)
+    made = Reverted(history.version, found.entry.client_version, named)
     warn(history, session, made)
     send_reverted(history, session, made.erasures())
 

@@ -102,6 +102,34 @@ def test_not_flexible(text: str, word: str) -> None:
         parse(text, ["a", "b"]).bind(SCHEMA, "T").check_flexible()
 
 
+@pytest.mark.parametrize(
+    ("printed", "meant"),
+    [
+        ("GeoCircle([-32.34, -25], 0.5)", "GeoCircle([-32.34, -25.0], 0.5)"),
+        (
+            "GeoPolygon({[-2, -2], [3.45, -4.23], [2, 4], [-2, -2]})",
+            "GeoPolygon({[-2.0, -2.0], [3.45, -4.23], [2.0, 4.0], [-2.0, -2.0]})",
+        ),
+        ("GeoBox([50, 50, 10], [52, -52, -1])", "GeoBox([50.0, 50.0, 10.0], [52.0, -52.0, -1.0])"),
+    ],
+)
+def test_coordinates_as_the_sdks_print_them(printed: str, meant: str) -> None:
+    """A subscription of an SDK has whole degrees with a sign, and heights, without a fraction."""
+    assert parse(f"place GEOWITHIN {printed}").text == parse(f"place GEOWITHIN {meant}").text
+
+
+def test_flexible_points() -> None:
+    """A subscription may ask where a point lies, or whether one of a list does, but not for points of points."""
+    point = {"name": "Point", "embedded": True, "properties": {"type": "string", "coordinates": "double[]"}}
+    spot = {"name": "Spot", "embedded": True, "properties": {"at": "Point[]"}}
+    properties = {"_id": "int", "at": "Point", "way": "Point[]", "spots": "Spot[]"}
+    schema = Schema([point, spot, {"name": "A", "primaryKey": "_id", "properties": properties}])
+    for path in ("at", "way"):
+        parse(f"{path} GEOWITHIN GeoCircle([1, 2], 0.5)").bind(schema, "A").check_flexible()
+    with pytest.raises(QueryError, match="collection of embedded objects"):
+        parse("spots.at GEOWITHIN GeoCircle([1, 2], 0.5)").bind(schema, "A").check_flexible()
+
+
 @pytest.mark.parametrize("kind", ["embedded", "asymmetric"])
 def test_classes_without_subscriptions(kind: str) -> None:
     """Embedded and asymmetric classes have no objects of their own to subscribe to."""
