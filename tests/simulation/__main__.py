@@ -4,7 +4,7 @@ With ``--kill a`` (or ``b``, or ``server``) each seed is run again and again wit
 that process dies at the first operation of its disk, in the next one at the second, until it lives to the end.
 
 Seeds from 100000 on draw features as well (programs of several ages, asymmetric objects, properties of every type,
-tokens that end); ``--with growth,tokens`` gives each world just these.
+tokens that end, two processes on one realm); ``--with growth,tokens`` gives each world just these.
 """
 
 from __future__ import annotations

@@ -98,6 +98,8 @@ class Replica:
 
     def __init__(self, device: Device, name: str, partition: str | None) -> None:
         self.device, self.name, self.partition, self.world = device, name, partition, device.world
+        #: Name of its folder.
+        self.file = name
         self.rng = random.Random(f"{device.world.seed} {name}")
         self.lines: list[Line] = []
         self._made = 0
@@ -107,7 +109,7 @@ class Replica:
         """Open the files, and check that everything which was committed is there."""
         device, flexible = self.device, self.partition is None
         owner = Owner("app", device.user, self.partition)
-        self.store = RealmStore.open(device.folder / f"{self.name}.realm", owner=owner)
+        self.store = RealmStore.open(device.folder / f"{self.file}.realm", owner=owner)
         self.check_lines()
         for feature in self.world.features:
             feature.opened(self)
@@ -160,6 +162,11 @@ class Replica:
         """Whether it has uploaded and downloaded everything, as far as it knows."""
         done = self.partition is not None or self.session.is_current
         return done and not self.store.pending() and self.session.integration._work.empty()
+
+    def refresh(self) -> None:
+        """Begin as a transaction does: with what other processes have committed."""
+        if self.device.is_one_of_several:
+            self.store.refresh()
 
     # ---- writing
 
@@ -249,16 +256,15 @@ class Device(Process):
         self.chores: list[asyncio.Task[None]] = []
         self.starts = 0
         self._image: dict[str, bytes] = {}
+        #: Other processes of the machine, which share its disk and die with it.
+        self.others: list[Device] = []
         self.replicas = [Replica(self, f"{name}{n}", partition) for n, partition in enumerate(partitions)]
         self.is_dead = True
 
     def start(self) -> None:
         """Boot, from what the disk kept."""
         self.starts += 1
-        self.folder = Path(self.world.folder / f"{self.name}-{self.starts}")
-        self.folder.mkdir()
-        rng = random.Random(f"{self.world.seed} {self.name} disk {self.starts}")
-        self.disk = Disk(self.folder, self._image, rng, self._crashed)
+        self.boot(random.Random(f"{self.world.seed} {self.name} disk {self.starts}"))
         self.is_dead = self.is_reopening = False
         self.app = self._make_app()
         self.world.note(self.name, f"start {self.starts}")
@@ -268,6 +274,12 @@ class Device(Process):
             self.run(replica.start)
         if not self.world.settings.fuses:
             self.disk.fuse = self.world.fuse(self, 60)
+
+    def boot(self, rng: random.Random) -> None:
+        """Take the disk."""
+        self.folder = Path(self.world.folder / f"{self.name}-{self.starts}")
+        self.folder.mkdir()
+        self.disk = Disk(self.folder, self._image, rng, self._crashed)
 
     def _make_app(self) -> App:
         found = (feature.app(self) for feature in self.world.features)
@@ -279,10 +291,18 @@ class Device(Process):
             self.disk.crash()
 
     def _crashed(self) -> None:
-        """Carry on as the world of a process that just died: nothing of it runs any more, its connections end."""
-        world = self.world
-        world.note(self.name, f"killed after {self.disk.operations} operations")
+        """Carry on as the world of a machine that just died."""
+        self.world.note(self.name, f"killed after {self.disk.operations} operations")
         self._image = self.disk.image
+        self.fall()
+        for other in self.others:
+            if not other.is_dead:
+                other.disk.is_dead = True
+                other.fall()
+
+    def fall(self) -> None:
+        """Let nothing of it run any more; its connections end, and it is started again some time."""
+        world = self.world
         self.end()
         for connection in self.app.sync.connections():
             connection._generation += 1
@@ -308,6 +328,11 @@ class Device(Process):
         for replica in self.replicas:
             replica.start()
         self.is_reopening = False
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether other processes have the same files open."""
+        return bool(self.others)
 
     @property
     def is_busy(self) -> bool:

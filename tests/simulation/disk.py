@@ -140,7 +140,14 @@ class Disk(FileSystem):
         self._on_crash()
 
     def _forget_removed(self) -> None:
-        self._names = {path: file for path, file in self._names.items() if path.exists()}
+        for path in [path for path in self._names if not path.exists()]:
+            del self._names[path]
+
+    # ---- several processes
+
+    def shared(self, rng: random.Random, on_crash: Callable[[], None]) -> Disk:
+        """Give the same disk to another process, which dies alone, or with the one that had it first."""
+        return _SharedDisk(self, rng, on_crash)
 
     def _after_power_loss(self) -> dict[Path, bytes]:
         rng, found = self._rng, dict[Path, bytes]()
@@ -170,3 +177,18 @@ class Disk(FileSystem):
         # The size is known already, the pages are not there yet.
         at = max(len(old), at // PAGE * PAGE)
         return now[:at] + bytes(len(now) - at)
+
+
+class _SharedDisk(Disk):
+    """The disk as a second process has it; when that dies, what it wrote stays, and the machine runs on."""
+
+    def __init__(self, other: Disk, rng: random.Random, on_crash: Callable[[], None]) -> None:
+        super().__init__(other.root, {}, rng, on_crash)
+        self._names, self._open = other._names, other._open
+        self._synced_names, self._synced_folders = other._synced_names, other._synced_folders
+
+    def crash(self) -> None:
+        """Die."""
+        if not self.is_dead:
+            self.is_dead = True
+            self._on_crash()

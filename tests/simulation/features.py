@@ -51,6 +51,10 @@ class Feature:
         """Give what every subscription set of a replica has besides; the same until :meth:`act` changes it."""
         return {}
 
+    def devices(self, made: Sequence[Device]) -> Sequence[Device]:
+        """Give what there is beside the usual devices."""
+        return ()
+
     def app(self, device: Device) -> App | None:
         """Give an app in the place of the usual one, if it is another."""
         return None
@@ -90,11 +94,12 @@ class Feature:
 def known() -> dict[str, type[Feature]]:
     """Give all features by name."""
     from tests.simulation.growth import Growth
+    from tests.simulation.processes import Processes
     from tests.simulation.readings import Readings
     from tests.simulation.tokens import Tokens
     from tests.simulation.values import Values
 
-    found: tuple[type[Feature], ...] = (Growth, Readings, Values, Tokens)
+    found: tuple[type[Feature], ...] = (Growth, Readings, Values, Tokens, Processes)
     return {one.name: one for one in found}
 
 

@@ -58,8 +58,12 @@ class Loop(asyncio.base_events.BaseEventLoop):
         """Run a function a little later, in one piece, as if a thread did."""
         future = self.create_future()
 
+        process = PROCESS.get(None)
+
         def work() -> None:
             try:
+                if process is not None and process.is_gone:
+                    raise SimulatedKill
                 result = func(*args)
             except BaseException as fault:
                 if not future.done():
@@ -74,6 +78,9 @@ class Loop(asyncio.base_events.BaseEventLoop):
 
 class Process:
     """A program on a machine of its own: what it runs, and whether it is alive."""
+
+    #: Whether it died alone, so that others have its files now.
+    is_gone = False
 
     def __init__(self, name: str, loop: Loop) -> None:
         self.name, self.loop = name, loop

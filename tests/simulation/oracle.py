@@ -64,6 +64,7 @@ def _server_state(world: World, name: str) -> Snapshot:
 
 def _check_replica(world: World, replica: Replica, name: str, state: Snapshot) -> None:
     store = replica.store
+    replica.device.run(replica.refresh)
     left = [p.version for p in store.pending()]
     assert not left, f"{replica.name} has not uploaded {left}"
     rows_of: Any = None

@@ -51,13 +51,17 @@ class Readings(Feature):
         return SCHEMA
 
     def opened(self, replica: Replica) -> None:
-        """What a kill left unsure is in what is still to be uploaded, or was never written."""
+        """What a kill left unsure is in what is still to be uploaded, or was never written.
+
+        Of a process that died alone another one may have uploaded it: that stays unsure.
+        """
         _assert_none(replica)
         uploads = Counter(_values(change.changeset for change in replica.store.pending()))
         mine = self.written.get(replica.name, [])
-        mine[:] = [one for one in mine if one.is_sure or uploads[one.key, one.value]]
         for one in mine:
-            one.is_sure = True
+            one.is_sure = one.is_sure or bool(uploads[one.key, one.value])
+        if not replica.device.is_one_of_several:
+            mine[:] = [one for one in mine if one.is_sure]
 
     def act(self, device: Device, replica: Replica) -> None:
         """Write one or several."""
@@ -99,12 +103,15 @@ class Readings(Feature):
         """Each was integrated exactly once, with its values; nobody has one."""
         for replica in replicas:
             _assert_none(replica)
-        expected = Counter((one.key, one.value) for r in replicas for one in self.written.get(r.name, ()))
+        written = [one for replica in replicas for one in self.written.get(replica.name, ())]
+        expected = Counter((one.key, one.value) for one in written if one.is_sure)
+        unsure = Counter((one.key, one.value) for one in written if not one.is_sure)
         history = self.world.server.engine.realm("app", name).history
         table = state.tables["Reading"]
         rows = [table.row(n) for n in range(len(table))]
         if self.world.settings.reset_mode is None:
             counted = Counter(_values(entry.changeset for entry in history.log.load(0, 1 << 62)))
+            expected += unsure & counted
             assert counted == expected, (
                 f"readings lost: {sorted((expected - counted).elements())}, "
                 f"twice or never written: {sorted((counted - expected).elements())}"
@@ -112,7 +119,7 @@ class Readings(Feature):
             assert {row["_id"] for row in rows} == {key for key, _ in expected}
         else:
             self._check_after_resets(rows, replicas)
-        wrong = [row for row in rows if (row["_id"], row["value"]) not in expected or not _is_whole(row)]
+        wrong = [row for row in rows if (row["_id"], row["value"]) not in expected + unsure or not _is_whole(row)]
         assert not wrong, f"{name}: readings that nobody wrote so: {wrong}"
 
     def _check_after_resets(self, rows: list[dict[str, Any]], replicas: Sequence[Replica]) -> None:
@@ -120,7 +127,8 @@ class Readings(Feature):
         have = {row["_id"] for row in rows}
         for replica in replicas:
             kept = {str(entry.get("primary_key")) for entry in replica.store.quarantine}
-            lost = [one.key for one in self.written.get(replica.name, ()) if one.key not in have | kept]
+            mine = [one.key for one in self.written.get(replica.name, ()) if one.is_sure]
+            lost = [key for key in mine if key not in have | kept]
             assert not lost, f"{replica.name}: readings lost by a client reset: {lost}"
 
 

@@ -221,3 +221,10 @@ def test_a_client_that_does_not_log_out_is_noticed(monkeypatch):
     monkeypatch.setattr(TokenApp, "expel", lambda _self, _user: None)
     with pytest.raises(SimulationFailure, match="the session goes on"):
         _run(range(10), features=("tokens",))
+
+
+def test_processes_that_do_not_look_what_others_wrote_are_noticed(monkeypatch):
+    """When a process commits on what it knew, without reading what the other one committed, the simulation says so."""
+    monkeypatch.setattr(RealmStore, "_catch_up", lambda _self: False)
+    with pytest.raises(SimulationFailure):
+        _run(range(10), features=("processes",))

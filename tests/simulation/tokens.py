@@ -36,7 +36,7 @@ class TokenApp(App):
 
     def __init__(self, device: Device, tokens: Tokens) -> None:
         super().__init__(device)
-        self.metadata: Any = tokens.users[device.name]
+        self.metadata: Any = tokens.users[device.user]
         self.metadata.folder = device.folder / "metadata"
         self.services.refresh = lambda token: tokens.refresh(device, token)
         self._sync, self._listeners, self._refreshing = self.sync, list[Any](), dict[str, asyncio.Lock]()
@@ -52,7 +52,7 @@ class Tokens(Feature):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.life = self.rng.choice([15.0, 60.0, 600.0])
-        #: Each device's users on disk; their file is trusted to be replaced in one step.
+        #: Users on disk, shared by the processes of a machine; their file is trusted to be replaced in one step.
         self.users: dict[str, Metadata] = {}
         #: Number of each user's log-in; those before it have ended.
         self.logins: dict[str, int] = {}
@@ -102,17 +102,16 @@ class Tokens(Feature):
 
     def app(self, device: Device) -> App:
         """Give the device's app, whose user logged in before it was started for the first time."""
-        if device.name not in self.users:
-            self.users[device.name] = Metadata(device.folder / "metadata", MetadataConfiguration(mode="in_memory"))
-            self._log_in(device)
+        if device.user not in self.users:
+            self.users[device.user] = Metadata(device.folder / "metadata", MetadataConfiguration(mode="in_memory"))
+            self._log_in(device.user)
         return TokenApp(device, self)
 
-    def _log_in(self, device: Device) -> None:
-        user = device.user
+    def _log_in(self, user: str) -> None:
         self.logins[user] = self.logins.get(user, 0) + 1
         access, refresh = self._token(user, "access", self.life), self._token(user, "refresh", 1e9)
         record = UserRecord(user, provider="local-userpass", access_token=access, refresh_token=refresh)
-        self.users[device.name].put(record, current=True)
+        self.users[user].put(record, current=True)
 
     def act(self, device: Device, replica: Replica) -> None:
         """Have refreshing fail for a while, or revoke the user for a while."""
@@ -151,12 +150,16 @@ class Tokens(Feature):
     def _return(self, device: Device) -> None:
         self._check_silent(device.user)
         del self.revoked[device.user]
-        self._log_in(device)
+        self._log_in(device.user)
         self.world.note(device.name, "logged in again")
-        if not device.is_dead and not device.is_reopening:
-            for replica in device.replicas:
-                replica.check_lines()
-                device.run(replica.session.begin)
+        for one in self._devices(device.user):
+            if not one.is_dead and not one.is_reopening:
+                for replica in one.replicas:
+                    replica.check_lines()
+                    one.run(replica.session.begin)
+
+    def _devices(self, user: str) -> list[Device]:
+        return [device for device in self.world.devices if device.user == user]
 
     def _check_silent(self, user: str) -> None:
         before, server = self.revoked[user], self.world.server
@@ -183,11 +186,12 @@ class Tokens(Feature):
                 self._return(device)
 
     def _has_stopped(self, device: Device) -> bool:
-        if device.is_dead or device.is_reopening or device.is_busy:
+        mine = self._devices(device.user)
+        if any(one.is_dead or one.is_reopening or one.is_busy for one in mine):
             return False
-        record = self.users[device.name].get(device.user)
+        record = self.users[device.user].get(device.user)
         is_out = record is not None and record.state == "logged_out"
-        return is_out and all(replica.session.state == "inactive" for replica in device.replicas)
+        return is_out and all(replica.session.state == "inactive" for one in mine for replica in one.replicas)
 
 
 def _files(engine: Engine, user: str) -> dict[tuple[str, int], int]:

@@ -185,6 +185,8 @@ class World:
             Device(self, "abcdef"[n], [None] if flexible else ['"p"', '"q"'][: 1 + (n == 1)])
             for n in range(self.settings.devices)
         ]
+        for feature in self.features:
+            self.devices += feature.devices(self.devices)
 
     def schema(self, device: Device) -> list[Instruction]:
         """Give what a device's program has beside the classes that all worlds have."""
@@ -237,6 +239,8 @@ class World:
         replica = self.rng.choice(device.replicas)
         if (device.is_dead or device.is_reopening) and what != "kill server":
             return
+        if not device.is_dead and not device.is_reopening:
+            device.run(replica.refresh)
         if what in self._ACTIONS:
             self._ACTIONS[what](self, device, replica)
         else:
