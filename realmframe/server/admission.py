@@ -120,6 +120,6 @@ def _refusal(connection: Connection, number: int, history: History, m: ClientIde
         return failure(number, 211, "Bad server version: the client has a history that the server has not.", reset)
     if m.download_client_version > file.client_version:
         return failure(number, 210, "The client sent changes that the server has not any more.", reset)
-    if 0 < m.download_server_version < history.trimmed:
+    if history.is_gone(file, m.download_server_version):
         return expired(number)
     return None

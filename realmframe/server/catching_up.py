@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from realmframe.changes import Changeset, concat
-from realmframe.server.bootstrap import bootstrap, catch_up, full_states
+from realmframe.server.bootstrap import bootstrap, catch_up, full_states, states_of
 from realmframe.server.compensating import send_reverted, states_of_reverted, tell_again
 from realmframe.server.history import History
 from realmframe.server.session import Bootstrap, Changes, Session, as_is
@@ -53,8 +53,8 @@ def queue_missed(history: History, session: Session, since: int) -> None:
 def queue_log(history: History, session: Session, since: int) -> None:
     """Queue the log after a version for a client of a partition."""
     client = session.sent_client
-    if since < history.trimmed:  # a new file, see the engine: it gets the state, since the log is gone
-        _queue_state(history, session)
+    if since < history.trimmed:  # it begins: it gets the state, since the log is gone
+        _queue_state(history, session, since)
         since = history.version
     for entry in history.since(since):
         if entry.origin == session.file.ident:
@@ -78,17 +78,25 @@ def states_since(history: History, session: Session, since: int) -> bytes:
     return concat([Changeset.decode(piece) for piece in pieces]).encode()
 
 
-def _queue_state(history: History, session: Session) -> None:
-    """Send a new client of a partition everything there is, as if written by the server."""
-    pieces = [schema_changeset(history.snapshot.schema).encode()]
-    for name, table in history.snapshot.tables.items():
-        pieces += full_states(history.snapshot, name, np.arange(len(table)))
-    # Each entry needs a version of its own. Those of all but the last one are gone from the log: a client that has
-    # not got the last one cannot go on from there, it begins anew.
-    count = min(len(pieces), history.trimmed)
+def _queue_state(history: History, session: Session, since: int) -> None:
+    """Send a new client of a partition everything there is, as if written by the server.
+
+    If it has a part of an older state already, that is repeated, and what was erased meanwhile is erased.
+    """
+    snapshot = history.snapshot
+    head = [schema_changeset(snapshot.schema)]
+    if since:
+        head += [
+            states_of(snapshot, entry.changeset, everything(snapshot)) for entry in history.since(session.file.began)
+        ]
+    pieces = [concat(head).encode()]
+    for name, table in snapshot.tables.items():
+        pieces += full_states(snapshot, name, np.arange(len(table)))
+    # Each entry needs a version of its own; those of all but the last one are gone from the log.
+    count = min(len(pieces), history.trimmed - since)
     for n, group in enumerate(np.array_split(np.arange(len(pieces)), count)):
         data = pieces[int(group[0])]
         if len(group) > 1:
             data = concat([Changeset.decode(pieces[g]) for g in group.tolist()]).encode()
-        session.append_made(history.version if n == count - 1 else n + 1, data, n)
-    session.synthetic = session.partial = history.version
+        session.append_made(history.version if n == count - 1 else since + n + 1, data, since + n)
+    session.synthetic = session.partial = session.file.began = history.version

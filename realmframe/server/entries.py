@@ -70,6 +70,8 @@ class ClientFile:
     reciprocals: dict[int, Changeset] = field(default_factory=dict)
     #: What was taken back of its writes, by version, until it says that it has the version.
     reverted: dict[int, Reverted] = field(default_factory=dict)
+    #: Version of the state that it began with, if the log before was gone by then; as long as the server runs.
+    began: int = 0
 
 
 @dataclass(frozen=True, slots=True)

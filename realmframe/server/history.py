@@ -79,6 +79,13 @@ class History:
         """Note how far a client says to be; it becomes durable with the next commit."""
         self.files.advance(file, client_version, min(server_version, self.version))
 
+    def is_gone(self, file: ClientFile, version: int) -> bool:
+        """Whether a client cannot go on from a version: the log after it is gone.
+
+        A client that is just being sent the state in place of the log has such versions, and goes on from them.
+        """
+        return 0 < version < self.trimmed and file.began < self.trimmed
+
     # ------------------------------------------------------------------ state on disk
 
     def _base(self) -> Snapshot:

@@ -118,7 +118,7 @@ class RealmSync:
 
     def _take(self, session: Session, entry: UploadEntry) -> JsonError | None:
         history, is_new = self.history, entry.client_version > session.file.client_version
-        if 0 < entry.server_version < history.trimmed and is_new:
+        if is_new and history.is_gone(session.file, entry.server_version):
             return expired(session.number)
         refused = None
         try:
@@ -162,8 +162,13 @@ class RealmSync:
         # What connected clients may still send is based on what they have confirmed.
         confirmed = [s.file.server_version for s in self.sessions if s.file.server_version]
         count = self.history.trim(min([version, *confirmed]))
-        reached = [(s, s.reached if s.is_lagging else s.sent or self.history.trimmed) for s in self.sessions]
-        return count, [session for session, version in reached if version < self.history.trimmed]
+        return count, [session for session in self.sessions if self._is_behind(session)]
+
+    def _is_behind(self, session: Session) -> bool:
+        history = self.history
+        if session.is_lagging:  # what it has not got yet is to come from the log
+            return session.reached < history.trimmed
+        return history.is_gone(session.file, session.sent)
 
     def remove(self, session: Session) -> None:
         """Forget a session."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from realmframe.changes.instructions import ArrayInsert, CreateObject, Update
+from realmframe.changes.instructions import ArrayInsert, CreateObject, EraseObject, Update
+from realmframe.server import bootstrap
 from realmframe.server import session as sessions
 
 from .stepwise import SCHEMA, Client, World, contents
@@ -179,3 +180,37 @@ def test_correction_of_a_slow_client(tmp_path, monkeypatch):
     _answered(world, new)
     _tag(new, "d")
     world.check()
+
+
+@pytest.mark.parametrize("received", range(1, 6))
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_state_that_is_cut(tmp_path, monkeypatch, received, writes, is_cut):
+    """A new client may lose its connection, and write, before it has all of the state: it goes on from there."""
+    monkeypatch.setattr(bootstrap, "_FIRST_ROWS", 1)
+    for module in (bootstrap, sessions):
+        monkeypatch.setattr(module, "BATCH_BYTES", 10)
+    world = _world(tmp_path)
+    first = world.clients[0]
+    for key in range(2, 6):
+        first.commit(CreateObject("Item", key), Update("Item", key, "area", (), key))
+    world.settle()
+    _trimmed(world)
+    new = world.join()
+    new.room = 100
+    new.commit(*SCHEMA)
+    new.connect()
+    for _ in range(received):
+        new.receive()
+    assert 0 < new.store.progress.download_server_version < world.node.sync.history.trimmed
+    if writes:
+        new.commit(CreateObject("Item", 9), ArrayInsert("Item", 9, "tags", (0,), "x", 0))
+        for key in new.items().get("Item", ()):
+            new.commit(ArrayInsert("Item", key, "tags", (0,), "b", len(new.items()["Item"][key]["tags"])))
+    if is_cut:
+        new.lose()
+        first.commit(EraseObject("Item", 2))
+        first.commit(Update("Item", 1, "name", (), "later"))
+        world.settle()
+    world.check()
+    assert (9 in first.items()["Item"]) == writes
