@@ -148,7 +148,13 @@ class App:
         self._users: weakref.WeakValueDictionary[str, User] = weakref.WeakValueDictionary()
         self._refreshing: dict[str, asyncio.Lock] = {}
         self._listeners: list[Callable[[], None]] = []
+        _apps.add(self)
         self._delete_doomed()
+
+    def begin_anew(self) -> None:
+        """Let go of locks and connections in a forked process: they are the parent's, whose threads are not here."""
+        self._lock, self._sync, self._refreshing = threading.Lock(), None, {}
+        self.metadata.begin_anew()
 
     def __repr__(self) -> str:
         return f"<App {self.id!r} at {self.base_url}>"
@@ -450,3 +456,15 @@ def _with_profile(record: UserRecord, profile: Mapping[str, Any]) -> UserRecord:
         {"id": str(i.get("id", "")), "provider_type": str(i.get("provider_type", ""))} for i in profile["identities"]
     ]
     return replace(record, identities=identities, profile=dict(profile["data"]))
+
+
+_apps: Final[weakref.WeakSet[App]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for app in list(_apps):
+        app.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from realmframe.errors import UsageError
 from realmframe.model import ObjectId, ejson
 
 if TYPE_CHECKING:
@@ -76,8 +78,9 @@ class ApiKeyAuth:
     def __init__(self, user: User) -> None:
         self._user = user
 
-    def _send(self, method: str, path: str = "", body: Any = None) -> Any:
+    def _send(self, method: str, *steps: object, body: Any = None) -> Any:
         app, user_id = self._user.app, self._user.id
+        path = "".join(f"/{quote(str(step), safe='')}" for step in steps)
         work = app.with_refresh_token(
             user_id,
             lambda token: app.services.request(method, f"/auth/api_keys{path}", token=token, body=body, of_app=False),
@@ -90,7 +93,7 @@ class ApiKeyAuth:
 
     def fetch(self, key_id: str | ObjectId) -> ApiKey:
         """Get one key."""
-        return _key(self._send("GET", f"/{key_id}"))
+        return _key(self._send("GET", _known(key_id)))
 
     def fetch_all(self) -> list[ApiKey]:
         """List the keys."""
@@ -98,15 +101,21 @@ class ApiKeyAuth:
 
     def delete(self, key_id: str | ObjectId) -> None:
         """Delete a key."""
-        self._send("DELETE", f"/{key_id}")
+        self._send("DELETE", _known(key_id))
 
     def enable(self, key_id: str | ObjectId) -> None:
         """Let a key log in again."""
-        self._send("PUT", f"/{key_id}/enable")
+        self._send("PUT", _known(key_id), "enable")
 
     def disable(self, key_id: str | ObjectId) -> None:
         """Keep a key from logging in."""
-        self._send("PUT", f"/{key_id}/disable")
+        self._send("PUT", _known(key_id), "disable")
+
+
+def _known(key_id: str | ObjectId) -> str | ObjectId:
+    if not isinstance(key_id, str | ObjectId) or not str(key_id).strip("."):
+        raise UsageError(f"{key_id!r} is no id of an API key.", hint="user.api_keys.fetch_all() lists them.")
+    return key_id
 
 
 def _key(form: Any) -> ApiKey:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import filelock
 
+from realmframe.client.following import Answers, Following
 from realmframe.client.integration import to_session
 from realmframe.client.migration import MIGRATION, Migration, adapted
 from realmframe.client.reset import FRESH
@@ -71,32 +72,43 @@ class Binding:
         if after is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(after.ended.wait(), HANDOVER_SECONDS)
+        following = Following(session)
         while True:
             try:
                 self._leader.acquire(timeout=0)
                 break
             except filelock.Timeout:
-                session.store.refresh()
-                session.waits.settle_as_follower()
+                following.look()
                 await asyncio.sleep(ELECTION_SECONDS)
+        following.end()
         session.store.refresh()
         self._adapt()
         shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
         session.patience.trouble()  # there is no connection yet
         await self._check_token()
         self._bind()
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            # While something is integrated or written the store is locked, and the loop must not wait for it.
-            if not session.commit_lock.acquire(blocking=False):
-                continue
-            try:
-                version = session.store.snapshot.version
-                is_newer = session.store.refresh().version != version
-            finally:
-                session.commit_lock.release()
-            if is_newer:
-                self.look()
+        answers = Answers(session)
+        try:
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                answers.look()
+                if self._has_news():
+                    self.look()
+        finally:
+            answers.end()
+
+    def _has_news(self) -> bool:
+        """Look whether another process has written anything, or changed the subscriptions."""
+        session = self.session
+        # While something is integrated or written the store is locked, and the loop must not wait for it.
+        if not session.commit_lock.acquire(blocking=False):
+            return False
+        try:
+            version = session.store.snapshot.version
+            is_newer = session.store.refresh().version != version
+        finally:
+            session.commit_lock.release()
+        return is_newer or (session.options.flexible and session.subscriptions.latest.version > self._told_query)
 
     def _adapt(self) -> None:
         """Sync as the realm has come to be synced, by whichever process."""
@@ -148,6 +160,8 @@ class Binding:
             session.patience.connected()
             if session.transfer.phase != "done":
                 session.transfer = session.transfer.after(phase="download")
+        elif connection.is_opening:
+            session.phase_changed(connection.phase)
         connection.pump()
 
     def look(self) -> None:

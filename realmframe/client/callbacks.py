@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
 log: Final = logging.getLogger("realmframe.client")
 
-_thread: Final = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
+_thread = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
 
 
 def deliver(callback: Callable[..., object], *arguments: Any) -> None:
@@ -22,3 +23,13 @@ def _call(callback: Callable[..., object], *arguments: Any) -> None:
         callback(*arguments)
     except Exception:
         log.exception("a callback failed")
+
+
+def _after_fork() -> None:
+    """Begin anew in a forked process, which has none of the threads."""
+    global _thread
+    _thread = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

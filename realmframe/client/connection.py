@@ -97,11 +97,18 @@ class Connection:
         #: Whether it connected at once with a new token, and has heard nothing from the server since.
         self._is_renewed = False
         self._was_open = False
+        #: What is being done before the websocket is open, for sessions that join meanwhile.
+        self.phase = "login"
 
     @property
     def state(self) -> str:
         """``disconnected``, ``connecting`` or ``connected``."""
         return str(self.machine.state)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a websocket is being opened now."""
+        return self._task is not None and not self.machine.is_connected
 
     # ------------------------------------------------------------------ the machine
 
@@ -241,6 +248,7 @@ class Connection:
         return f"{route}{'&' if '?' in route else '?'}baas_at={token}"
 
     def _phase(self, phase: str) -> None:
+        self.phase = phase
         for session in list(self.sessions.values()):
             session.phase_changed(phase)
 
@@ -294,8 +302,7 @@ class Connection:
         if isinstance(fault, httpx_ws.WebSocketUpgradeError):
             status = fault.response.status_code
             self.last_error = NetworkError(
-                f"The server at {where} refused the websocket with HTTP {status}.",
-                hint="Is base_url an App Services server, and does the app exist?",
+                f"The server at {where} refused the websocket with HTTP {status}.", hint=_refusal_hint(status)
             )
             return after_status(status, is_verified=self.app.services.is_located or self._was_open)
         if isinstance(fault, httpx_ws.WebSocketDisconnect):
@@ -407,3 +414,11 @@ _LEVELS: Final[Mapping[str, int]] = {
     "debug": logging.DEBUG,
     "trace": logging.DEBUG,
 }
+
+
+def _refusal_hint(status: int) -> str:
+    if status >= 500:
+        return "It is in trouble, or down behind a proxy; sync tries again by itself."
+    if status in (401, 403):
+        return "It does not accept the user's token: if that stays so, log in again."
+    return "Is base_url an App Services server, and does the app exist?"

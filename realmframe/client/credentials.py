@@ -76,4 +76,4 @@ class Credentials:
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
-        raise UsageError(f"The credentials need a {name}, a string that is not empty.")
+        raise UsageError(f"{name} must be a string that is not empty.")

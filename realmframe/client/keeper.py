@@ -77,8 +77,9 @@ class TokenKeeper:
 
     async def _refresh(self, user_id: str, token: str, now: float) -> None:
         try:
-            await self._app.access_token(user_id, stale=token)
-            self._users[user_id] = 0.0
+            fresh = read_token(await self._app.access_token(user_id, stale=token))
+            # By a clock that is ahead of the server's, the new one has ended already.
+            self._users[user_id] = now + max(RETRY_SECONDS, fresh.life * 0.9) if fresh.is_due(now) else 0.0
         except AuthError as fault:
             log.info("app %s: user %s: %s", self._app.id, user_id, fault.message)
             self._users[user_id] = now + RETRY_SECONDS

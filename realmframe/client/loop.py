@@ -164,7 +164,7 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     log.error("sync thread: %s", context.get("message", "error"), exc_info=error)
 
 
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 _current: SyncLoop | None = None
 
 
@@ -177,6 +177,11 @@ def sync_loop() -> SyncLoop:
         return _current
 
 
+def in_sync_thread() -> bool:
+    """Tell whether the caller runs in the sync thread, where nothing can be waited for."""
+    return _current is not None and _current.is_current()
+
+
 def stop_sync_loop() -> None:
     """End the process's sync thread; the next use starts a new one."""
     global _current
@@ -186,4 +191,12 @@ def stop_sync_loop() -> None:
         stopping.stop()
 
 
+def _after_fork() -> None:
+    """Begin anew in a forked process; whoever started the thread there may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
 atexit.register(stop_sync_loop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

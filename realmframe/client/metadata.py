@@ -91,6 +91,10 @@ class Metadata:
         self._seen: tuple[int, int, int] | None = None
         self._content = _Content()
 
+    def begin_anew(self) -> None:
+        """Forget who held the lock, in a forked process."""
+        self._lock = threading.RLock()
+
     def users(self) -> dict[str, UserRecord]:
         """All users that were not removed, in order of logging in."""
         with self._lock:

@@ -12,6 +12,7 @@ import concurrent.futures
 import datetime as dt
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ from realmframe.client.options import SessionOptions
 from realmframe.client.patience import Patience
 from realmframe.client.progress import TransferProgress
 from realmframe.client.reset import ResetOutcome
-from realmframe.client.subscriptions import StoredSubscriptions
+from realmframe.client.subscriptions import DONE, StoredSubscriptions
 from realmframe.client.waits import Waits
 from realmframe.errors import (
     ClientResetError,
@@ -430,6 +431,13 @@ class SyncSession:
         self.fail(error)
         if callback is not None:
             deliver(callback, self, error.recovery_path)
+
+    def note_current(self) -> None:
+        """*loop* Hear from the process that syncs that everything is here."""
+        self.caught_up_at = time.time()
+        if self.subscriptions.latest.state in DONE:
+            self.transfer = self.transfer.after(phase="done", fraction=1.0)
+        self.notify()
 
     def settle_reset(self) -> None:
         """Note that a reset was a success: the server has taken what followed it."""

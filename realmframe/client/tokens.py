@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,6 +41,15 @@ class Claims:
         if self.issued_at is None or self.issued_at >= self.expires_at:
             return self.expires_at - LEEWAY
         return self.expires_at - (self.expires_at - self.issued_at) / 10
+
+    @property
+    def life(self) -> float:
+        """Seconds from its beginning to its end; 0 when the token does not say."""
+        return max(0.0, (self.expires_at or 0.0) - (self.issued_at or math.inf))
+
+    def is_due(self, now: float) -> bool:
+        """Whether the next one is to be asked for."""
+        return self.refresh_at is not None and self.refresh_at <= now
 
     def is_expired(self, now: float, leeway: float = LEEWAY) -> bool:
         """Whether the token has ended, or is about to."""

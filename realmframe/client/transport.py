@@ -44,6 +44,11 @@ _AUTH_CODES: Final[dict[str, str]] = {
     "UserNotFound": "Nobody is registered under these credentials.",
     "BadToken": "The token is malformed or was signed by somebody else.",
 }
+#: What the text of an answer says more exactly than its code.
+_SPECIAL: Final[dict[str, str]] = {
+    "confirmation required": "Confirm the e-mail address first.",
+    "user already exists": "These credentials are another user's: log in with them.",
+}
 _HINTS: Final[dict[str, str]] = {
     "AccountNameInUse": "Log in with this e-mail address, or register another one.",
     "AppNotFound": "Check the app id given to App(...).",
@@ -318,7 +323,8 @@ def map_answer(status: int, code: str, text: str, host: str) -> RealmError:
     """Turn an error answer of the API into the error that callers see."""
     said = f"The server at {host} refused: {text or f'HTTP {status}'}" + (f" ({code})." if code else ".")
     if code in _AUTH_CODES or (status in (401, 403) and code not in _HINTS):
-        hint = _AUTH_CODES.get(code, "Check the credentials, or log in again.")
+        special = next((hint for words, hint in _SPECIAL.items() if words in text), None)
+        hint = special or _AUTH_CODES.get(code, "Check the credentials, or log in again.")
         return AuthError(said, code=code or None, status=status, hint=hint)
     known = _HINTS.get(code) or ("Check the app id and base_url." if status == 404 else None)
     return AppError(said, code=code or None, status=status, hint=known)

@@ -3,7 +3,8 @@
 ============== ======================================= ==============================
 waits for      ends well when                          ends badly when
 ============== ======================================= ==============================
-download       its MARK is answered and integrated     the session fails or closes
+download       its MARK is answered and integrated,    the session fails or closes
+               here or by the process that syncs
 upload         no older local change is unacknowledged the session fails or closes
 subscriptions  the set is complete or superseded       so, or the server refuses the set
 ============== ======================================= ==============================
@@ -15,10 +16,12 @@ With cancel_waits_on_non_fatal_errors a wait also ends with a non-fatal error, o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from realmframe.client.following import Ask
 from realmframe.client.subscriptions import DONE, StoredSubscriptions
 from realmframe.errors import QueryError, RealmError
 from realmframe.session.subscriptions import State
@@ -39,12 +42,15 @@ class Wait:
         Number of a MARK (0: none asked for yet), a client version, or a query version.
     begun : float
         When, by the loop's clock.
+    ask : Ask or None
+        For a download: the question to the process that syncs, if that is another one.
     """
 
     kind: str
     target: int
     future: asyncio.Future[None]
     begun: float
+    ask: Ask | None = None
 
     def succeed(self) -> None:
         """End it well."""
@@ -82,6 +88,7 @@ class Waits:
         """Forget a wait."""
         if wait in self._found:
             self._found.remove(wait)
+        _withdraw(wait)
 
     def renumber(self, request_mark: Callable[[], int]) -> None:
         """Ask a new binding for the MARKs that are waited for."""
@@ -117,13 +124,23 @@ class Waits:
             said = self._subscriptions.error_of(wait.target)
             wait.fail(QueryError(f"The server refused the subscriptions: {said}.", kind="other"))
 
-    def settle_as_follower(self) -> None:
-        """End waits of a process that does not sync itself: a download counts when anything has been brought."""
+    def answered(self) -> list[Wait]:
+        """List the downloads of which the process that syncs has said that they are done."""
+        return [w for w in self._found if w.ask is not None and w.ask.is_answered]
+
+    def settle_as_follower(self, answered: Iterable[Wait], realm: Path) -> None:
+        """End waits of a process that does not sync itself, and put the questions of new ones."""
         self.settle()
-        if self._subscriptions.latest.state in DONE and self._store.progress.download_server_version > 0:
-            for wait in self._found:
-                if wait.kind == "download":
-                    wait.succeed()
+        for wait in answered:
+            wait.succeed()
+        for wait in self._found:
+            if wait.kind == "download" and wait.ask is None:
+                wait.ask = Ask(realm)
+
+    def withdraw(self) -> None:
+        """Take back all questions: this process syncs now."""
+        for wait in self._found:
+            _withdraw(wait)
 
     @property
     def oldest(self) -> float | None:
@@ -135,3 +152,9 @@ class Waits:
         for wait in self._found:
             if wait.begun <= begun_before:
                 wait.fail(error)
+
+
+def _withdraw(wait: Wait) -> None:
+    if wait.ask is not None:
+        wait.ask.withdraw()
+        wait.ask = None

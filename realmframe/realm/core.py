@@ -36,7 +36,7 @@ _CLOSING_SECONDS: Final = 60.0
 _LAST_UPLOAD_SECONDS: Final = 2.0
 #: Seconds between two looks of a session that lingers.
 _LOOK_SECONDS: Final = 0.25
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 _open: Final[dict[Path, RealmCore]] = {}
 #: Files that are being opened, outside of the lock: others of the same path wait, and nobody else has to.
 _being_opened: Final[dict[Path, threading.Event]] = {}
@@ -82,6 +82,7 @@ class RealmCore:
         self.path = place.path
         self.key = _key(place.path)
         self.users = 0
+        self._process = os.getpid()
         #: The realm objects that use it, for :meth:`Realm.shutdown`.
         self.realms: weakref.WeakSet[Realm] = weakref.WeakSet()
         self.closed = threading.Event()
@@ -99,6 +100,11 @@ class RealmCore:
         self.stop_policy = "immediately" if sync is None else sync.session_stop_policy
         self.times = Times(self.store.snapshot.version)
         self._stop_listening: Callable[[], None] = self.store.listen(self._on_commit)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it was opened by a process that this one was forked off."""
+        return self._process != os.getpid()
 
     def _make_session(
         self, sync: SyncConfiguration, configuration: Configuration, after: SyncSession | None = None
@@ -208,6 +214,7 @@ class RealmCore:
         """Open a realm's files; it takes as long as it takes."""
         try:
             is_new = not RealmStore.exists(place.path)
+            _refuse_nested(place.path)
             core = cls(place, configuration)
             if core.store.extra.get("file_action") and not core.store.read_only:
                 # What a client reset or the server wanted done with the files could not be done when they were closed.
@@ -394,6 +401,15 @@ class RealmCore:
             self.closed.set()
 
 
+def _refuse_nested(path: Path) -> None:
+    """Refuse a realm in the folder of another one, with which it would be moved and deleted."""
+    outer = RealmStore.enclosing(path)
+    if outer is not None:
+        raise UsageError(
+            f"The path {path} lies in the folder of another realm, {outer}.", hint="Give a path outside of it."
+        )
+
+
 def _key(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
@@ -444,3 +460,19 @@ def open_cores() -> list[RealmCore]:
     """List what this process has open, sessions that linger included."""
     with _lock:
         return list(_open.values())
+
+
+#: What was open when this process was forked off: kept, since closing it here would take locks from the parent.
+_inherited: Final[list[RealmCore]] = []
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _inherited.extend(_open.values())
+    _open.clear()
+    _being_opened.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from realmframe.client.loop import in_sync_thread
 from realmframe.client.paths import RealmPath, check_links
 from realmframe.client.sync import SyncSession
 from realmframe.errors import (
@@ -198,6 +199,15 @@ class Realm:
         if self._closed:
             raise ClosedError(f"The realm {self.path.name} was closed.", hint="Open it again with Realm.open.")
 
+    def need_own(self) -> None:
+        """As :meth:`need_open`, and raise UsageError in a process that was forked off since: reading goes on there."""
+        self.need_open()
+        if self.core.is_inherited:
+            raise UsageError(
+                f"The realm {self.path.name} was opened before this process was forked off.",
+                hint="Open it again here; what was read so far can be used.",
+            )
+
     @contextmanager
     def being_asked(self) -> Iterator[None]:
         """Mark the time in which the application says what its initial subscriptions are."""
@@ -223,7 +233,7 @@ class Realm:
         UsageError
             For a local realm.
         """
-        self.need_open()
+        self.need_own()
         if self.core.session is None:
             raise UsageError(
                 f"The realm {self.path.name} does not sync.", hint="Open it with sync=SyncConfiguration(...)."
@@ -234,7 +244,7 @@ class Realm:
 
     def refresh(self) -> bool:
         """Move all frames to the newest version; tell whether there was a newer one."""
-        self.need_open()
+        self.need_own()
         newest = self.core.newest()
         if newest.version == self._snapshot.version and newest.schema is self._snapshot.schema:
             return False
@@ -244,7 +254,7 @@ class Realm:
 
     def wait_for_changes(self, timeout: float | None = None) -> bool:
         """Wait until there is a newer version, then move the frames to it; False if `timeout` seconds passed first."""
-        self.need_open()
+        self.need_own()
         with self._watching() as news:
             if self.refresh():
                 return True
@@ -283,7 +293,7 @@ class Realm:
         callable
             Ends it.
         """
-        self.need_open()
+        self.need_own()
         stops = [self.core.store.listen(lambda *_: callback())]
         if self.core.session is not None:
             stops.append(self.core.session.listen(callback))
@@ -311,7 +321,7 @@ class Realm:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Write: ``with realm.write() as tx:``; durable when the block ends, an exception drops all of it."""
-        self.need_open()
+        self.need_own()
         if self.configuration.read_only:
             raise ReadOnlyError(f"The realm {self.path.name} was opened read_only.", path=str(self.path))
         if getattr(self._writing, "now", False):
@@ -327,7 +337,8 @@ class Realm:
             finally:
                 tx.abandon()
                 self._writing.now = False
-        self.refresh()
+        if not self._closed:  # a listener may have closed it: what was written is written
+            self.refresh()
 
     def check_writable(self, class_name: str) -> None:
         """Raise NoSubscriptionForWriteError for a class that no subscription is on (Flexible Sync)."""
@@ -347,7 +358,7 @@ class Realm:
     @property
     def subscriptions(self) -> SubscriptionSet:
         """The subscriptions (Flexible Sync)."""
-        self.need_open()
+        self.need_own()
         return self._subscriptions
 
     @property
@@ -453,7 +464,7 @@ class Realm:
         NoSubscriptionForWriteError
             If a class with objects has no subscription; nothing is left behind.
         """
-        self.need_open()
+        self.need_own()
         if isinstance(configuration, str | os.PathLike):
             configuration = {"path": configuration}
         write_copy(self.core, Configuration.of(configuration, **keywords))
@@ -467,8 +478,10 @@ class Realm:
         then its ``session_stop_policy`` says: ``"after_upload"`` waits up to two seconds for the upload, and goes on
         with it in the background for as long as the server is connected; ``"immediately"`` ends at once; ``"never"``
         syncs on until :meth:`shutdown`, :meth:`delete_files` or the end of the process.
+
+        In a callback of the sync thread (:meth:`listen`) it closes in the background, waiting for nothing.
         """
-        self._end(abandon=False)
+        self._end(abandon=in_sync_thread())
 
     def abandon(self) -> None:
         """Close in the background, waiting for nothing."""
@@ -478,6 +491,8 @@ class Realm:
         if self._closed:
             return
         self._closed = True
+        if self.core.is_inherited:
+            return
         for stop in list(self._stops):
             stop()
         self.core.release(abandon=abandon)

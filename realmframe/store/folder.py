@@ -19,6 +19,11 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return folder.is_dir() and ((folder / MANIFEST).exists() or bool(segment_numbers(folder)))
 
 
+def enclosing(path: str | os.PathLike[str]) -> Path | None:
+    """Give the realm in whose folder a path lies; None if it lies in none."""
+    return next((p for p in Path(path).parents if (p / locks.USE).exists() and exists(p)), None)
+
+
 def delete(path: str | os.PathLike[str]) -> None:
     """Delete the files of a realm; nothing happens if there is none.
 

@@ -39,6 +39,7 @@ class RealmStore(CheckpointedFiles):
 
     #: Whether there is a realm at a path, its deletion, and its move; see :mod:`realmframe.store.folder`.
     exists = staticmethod(folders.exists)
+    enclosing = staticmethod(folders.enclosing)
     delete = staticmethod(folders.delete)
     move = staticmethod(folders.move)
 

@@ -257,6 +257,24 @@ def test_api_keys(make_app: Make, services: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("key_id", ["", ".", "..", None, 7])
+def test_no_ids_of_api_keys(make_app: Make, services: Any, key_id: Any) -> None:
+    """What is none is refused here; it would be another request."""
+    user = make_app().log_in(Credentials.anonymous())
+    services.requests.clear()
+    with pytest.raises(UsageError, match="no id of an API key"):
+        user.api_keys.fetch(key_id)
+    assert services.paths == []
+
+
+def test_ids_of_api_keys_lead_nowhere_else(make_app: Make, services: Any) -> None:
+    """A slash in one does not make another request of it."""
+    user = make_app().log_in(Credentials.anonymous())
+    services.answers[""] = lambda request: httpx.Response(404, json={"error": request.url.raw_path.decode()})
+    with pytest.raises(AppError, match=r"/api_keys/\.\.%2Fx"):
+        user.api_keys.delete("../x")
+
+
 def test_email_password_requests(make_app: Make, services: Any) -> None:
     """Each action of registration is one request with the body that servers need."""
     auth = make_app().email_password_auth

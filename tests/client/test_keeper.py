@@ -100,6 +100,21 @@ def test_tried_again_when_the_server_is_down(make_app: Make, services: Any) -> N
     assert read_token(bench.user.access_token or "").expires_at == 2930
 
 
+@pytest.mark.parametrize("ahead", [2000.0, 1e8])
+def test_a_clock_that_is_ahead(make_app: Make, services: Any, ahead: float) -> None:
+    """By it a new token has ended already: it is asked for once in a token's life all the same."""
+    bench = Bench(make_app, services)
+    real = 1900.0
+    services.answers["/auth/session"] = lambda _: httpx.Response(
+        201, json={"access_token": token(int(real), int(real) + 1000)}
+    )
+    assert bench.look(real + ahead)[1] == 1
+    for passed in (1.0, 100.0, 899.0):
+        assert bench.look(real + ahead + passed)[1] == 0
+    real += 900.0
+    assert bench.look(real + ahead)[1] == 1
+
+
 def test_a_revoked_user_is_logged_out(make_app: Make, services: Any) -> None:
     """A refresh that is refused logs out here, with an event."""
     bench = Bench(make_app, services)

@@ -1,4 +1,4 @@
-"""Client reset, and sessions that failed, where several processes have one realm open."""
+"""Waits, client reset, and sessions that failed, where several processes have one realm open."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from realmframe.store import RealmStore
 
 url, base, app_id, settings = sys.argv[1:]
 settings = json.loads(settings)
-dies = settings.pop("dies", None)
+dies, timeout = settings.pop("dies", None), settings.pop("timeout", 60.0)
 told = []
 if "client_reset" in settings:
     settings["client_reset"] = {"mode": settings["client_reset"], "on_before": lambda _: told.append("before")}
@@ -39,7 +40,7 @@ if dies is not None:
             real(self, make)
         os.kill(os.getpid(), signal.SIGKILL)
     RealmStore.reset = reset
-app = rf.App(app_id, base_url=url, base_file_path=base)
+app = rf.App(app_id, base_url=url, base_file_path=base, timeout=timeout)
 now = rf.OpenRealmBehaviorConfiguration("open_immediately")
 sync = rf.SyncConfiguration(app.current_user, existing_realm_file_behavior=now, **settings)
 realm = rf.Realm.open(path="dogs.realm", sync=sync)
@@ -63,6 +64,16 @@ for line in sys.stdin:
         answer = [realm.sync_session.state, realm.sync_session.connection_state]
     elif what == "upload":
         realm.upload_all_local_changes(timeout=20)
+    elif what == "download":
+        try:
+            realm.download_all_server_changes(timeout=rest[0])
+            answer = "done"
+        except rf.RealmError as error:
+            answer = f"{type(error).__name__}: {error}"
+    elif what == "subscribe":
+        with realm.subscriptions.update(timeout=20) as subs:
+            subs.add("Dog", rest[0])
+        answer = realm.subscriptions.state
     elif what == "close":
         realm.close()
     print(json.dumps(answer), flush=True)
@@ -171,6 +182,53 @@ def until(condition: Callable[[], Any], seconds: float = WAIT) -> None:
     while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+def test_a_wait_where_another_process_syncs(site: Site) -> None:
+    """It ends when everything is here that the server has now, and not before."""
+    mine, other = site.open("a", through_line=True), site.open("b")
+    write(mine, 1, "Rex")
+    mine.upload_all_local_changes(timeout=WAIT)
+    child = site.child("a")
+    assert child.ask("download", WAIT) == "done"
+    site.line.fault(stall_after=0)
+    write(other, 2, "Fido")
+    other.upload_all_local_changes(timeout=WAIT)
+    late = child.ask("download", 1.0)
+    assert late.startswith("WaitTimeoutError")
+    assert "Another process" in late
+    site.line.heal()
+    assert child.ask("download", WAIT) == "done"
+    assert child.names() == {1: "Rex", 2: "Fido"}
+    assert list((mine.path / "asks").iterdir()) == []
+
+
+def test_a_wait_goes_on_when_its_process_comes_to_sync(site: Site) -> None:
+    """The process that syncs ends while the other one waits: that one syncs, and its wait ends."""
+    mine = site.open("a", through_line=True)
+    child = site.child("a")
+    site.line.fault(stall_after=0)
+    threading.Timer(0.7, lambda: (mine.close(), site.line.cut(), site.line.heal())).start()
+    assert child.ask("download", WAIT) == "done"
+    assert child.ask("state") == ["active", "connected"]
+
+
+def test_waits_are_cancelled_where_another_process_syncs(site: Site) -> None:
+    """Nothing comes for the App's time-out: the wait ends with what is known, and says who syncs."""
+    site.open("a", through_line=True)
+    child = site.child("a", cancel_waits_on_non_fatal_errors=True, timeout=1.0)
+    assert child.ask("download", WAIT) == "done"
+    site.line.fault(stall_after=0)
+    assert child.ask("download", WAIT).startswith("NetworkError: Another process")
+
+
+@pytest.mark.parametrize("site", ["flexible"], indirect=True)
+def test_subscribing_where_another_process_syncs(site: Site) -> None:
+    """The process that syncs hears of new subscriptions, also when nothing is written."""
+    mine = site.open("a", through_line=True)
+    child = site.child("a")
+    assert child.ask("subscribe", "_id > 7") == "complete"
+    assert [s.query for s in mine.subscriptions] == ["TRUEPREDICATE ", "_id > 7 "]
 
 
 def test_both_have_unsent_changes(site: Site) -> None:
