@@ -7,6 +7,7 @@ content. Order in the file is order of logging in. :mod:`.vault` says how it is 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -239,12 +240,12 @@ class Metadata:
                     f"Another process holds the app's users ({self.folder}) for more than {_LOCK_SECONDS:g} s.",
                     path=str(self.folder),
                 ) from fault
-            except PermissionError as fault:
-                raise ReadOnlyError(
-                    f"The app's users cannot be written: {fault}.", path=str(self.path), hint="Check base_file_path."
-                ) from fault
             except OSError as fault:
-                raise StorageError(f"The app's users cannot be written: {fault}.", path=str(self.path)) from fault
+                text = f"The app's users cannot be written: {fault}."
+                if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise ReadOnlyError(text, path=str(self.path), hint="Check base_file_path.") from fault
+                hint = "Free some space; nothing was lost." if fault.errno in (errno.ENOSPC, errno.EDQUOT) else None
+                raise StorageError(text, path=str(self.path), hint=hint) from fault
 
     def _write(self, content: _Content) -> None:
         users = [asdict(u) for u in content.users.values()]
