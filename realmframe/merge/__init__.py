@@ -2,6 +2,7 @@
 
 ``transform(left, right)`` takes the concurrent changesets of two sides, each with its time and file, and gives what
 each becomes after the other. The rules are tables (``rules.py``, ``arrays.py``); ``join.py`` finds what can conflict.
+A ``Window`` is a side that stays while the other one comes bit by bit: what it finds out about itself is kept.
 
 Both ways lead to one state, but for what does not converge in the real engine either. That is reproduced, because both
 ends of a session must agree on every output:
@@ -25,5 +26,6 @@ that another one replaces by something else and a third one by a number.
 """
 
 from realmframe.merge.transform import Timed, transform
+from realmframe.merge.window import Meeting, Window
 
-__all__ = ["Timed", "transform"]
+__all__ = ["Meeting", "Timed", "Window", "transform"]

@@ -17,7 +17,7 @@ from realmframe.changes.columns import IS_SCHEMA
 from realmframe.changes.jit import kernel
 from realmframe.model import PayloadType
 
-_ERASE_TABLE, _ERASE_OBJECT, _ADD_COLUMN = 1, 3, 6
+_ERASE_TABLE, ERASE_OBJECT, _ADD_COLUMN = 1, 3, 6
 _IS_DESTRUCTIVE = np.isin(np.arange(256), (1, 7))
 _HAS_PATH = np.isin(np.arange(256), (4, 5, 8, 9, 10, 11, 12, 13))
 _LINK = int(PayloadType.LINK)
@@ -56,7 +56,7 @@ def _row_hashes(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
+class Rows:
     """The rows of one side, its changesets end to end, as what they are about."""
 
     op: Any
@@ -67,7 +67,8 @@ class _Rows:
     of_target: Any
 
     @classmethod
-    def of(cls, side: Sequence[Changeset]) -> _Rows:
+    def of(cls, side: Sequence[Changeset]) -> Rows:
+        """Hash what each row of some changesets is about."""
         parts = [_hashes(c) for c in side]
         return parts[0] if len(parts) == 1 else cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -75,7 +76,7 @@ class _Rows:
         return iter((self.op, self.of_class, self.of_object, self.of_field, self.of_target))
 
 
-def _hashes(c: Changeset) -> _Rows:
+def _hashes(c: Changeset) -> Rows:
     strings = np.empty(len(c.string_start), np.uint64)
     _string_hashes(c.heap, c.string_start, c.string_len, strings)
     of_object, of_field = np.empty(len(c), np.uint64), np.empty(len(c), np.uint64)
@@ -84,7 +85,7 @@ def _hashes(c: Changeset) -> _Rows:
     linking = np.flatnonzero((c.op == _ADD_COLUMN) & (c.value_type == _LINK))
     of_target[linking] = strings[c.link_table[linking]]
     of_class = strings[c.table] if len(c) else np.empty(0, np.uint64)
-    return _Rows(c.op, of_class, of_object, of_field, of_target)
+    return Rows(c.op, of_class, of_object, of_field, of_target)
 
 
 def _shared(one: Any, other: Any) -> tuple[Any, Any]:
@@ -108,14 +109,14 @@ def _shared(one: Any, other: Any) -> tuple[Any, Any]:
     return places[0][np.isin(left, right)], places[1][np.isin(right, left)]
 
 
-def _join_objects(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -> None:
+def _join_objects(left: Rows, right: Rows, mark: Callable[[int, Any], None]) -> None:
     """Mark what meets on a field, and erased objects with everything that the other side does to them."""
     fields = [np.flatnonzero(_HAS_PATH[side.op]) for side in (left, right)]
     found = _shared(left.of_field[fields[0]], right.of_field[fields[1]])
     for side in (0, 1):
         mark(side, fields[side][found[side]])
     for side, (mine, its) in enumerate(((left, right), (right, left))):
-        erases = np.flatnonzero(mine.op == _ERASE_OBJECT)
+        erases = np.flatnonzero(mine.op == ERASE_OBJECT)
         if len(erases):
             theirs = np.flatnonzero(~IS_SCHEMA[its.op])
             ours, hit = _shared(mine.of_object[erases], its.of_object[theirs])
@@ -123,7 +124,7 @@ def _join_objects(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -
             mark(1 - side, theirs[hit])
 
 
-def _join_schema(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) -> None:
+def _join_schema(left: Rows, right: Rows, mark: Callable[[int, Any], None]) -> None:
     """Mark the schema, and what the other side does to classes that are erased or lose a property."""
     rows = [np.flatnonzero(IS_SCHEMA[side.op]) for side in (left, right)]
     for side, (mine, its) in enumerate(((left, right), (right, left))):
@@ -142,26 +143,35 @@ def _join_schema(left: _Rows, right: _Rows, mark: Callable[[int, Any], None]) ->
         mark(1 - side, np.flatnonzero(np.isin(its.of_class, np.concatenate([classes, its.of_class[linking]]))))
 
 
-def common_rows(left: Sequence[Changeset], right: Sequence[Changeset]) -> tuple[list[Any], list[Any]] | None:
-    """Give the rows of each changeset that may conflict with the other side; None if there are none.
+def joined(left: Rows, right: Rows) -> tuple[Any, Any] | None:
+    """Mark the rows of each side that may conflict with the other side; None if there are none.
 
     Those are: instructions on one field of one object; EraseObject, and what the other side does to the object; the
     schema, if both sides change it; EraseTable and EraseColumn, and what the other side does to the class.
     """
-    if not any(len(c) for c in left) or not any(len(c) for c in right):
-        return None
-    sides = _Rows.of(left), _Rows.of(right)
-    marks: list[Any] = [np.zeros(len(side.op), np.bool_) for side in sides]
+    marks = np.zeros(len(left.op), np.bool_), np.zeros(len(right.op), np.bool_)
 
     def mark(side: int, rows: Any) -> None:
         marks[side][rows] = True
 
-    _join_objects(*sides, mark)
-    _join_schema(*sides, mark)
-    if not marks[0].any() or not marks[1].any():
+    _join_objects(left, right, mark)
+    _join_schema(left, right, mark)
+    return marks if marks[0].any() and marks[1].any() else None
+
+
+def common_rows(left: Sequence[Changeset], right: Sequence[Changeset]) -> tuple[list[Any], list[Any]] | None:
+    """Give the rows of each changeset that may conflict with the other side; None if there are none."""
+    if not any(len(c) for c in left) or not any(len(c) for c in right):
         return None
-    found: list[list[Any]] = []
-    for side, marked in zip((left, right), marks, strict=True):
-        ends = np.cumsum([len(c) for c in side])[:-1]
-        found.append([np.flatnonzero(part) for part in np.split(marked, ends)])
-    return found[0], found[1]
+    marks = joined(Rows.of(left), Rows.of(right))
+    if marks is None:
+        return None
+    return split_rows(marks[0], left), split_rows(marks[1], right)
+
+
+def split_rows(marked: Any, side: Sequence[Changeset]) -> list[Any]:
+    """Give the marked rows of each changeset of a side."""
+    ends = np.cumsum([len(c) for c in side])
+    rows = np.flatnonzero(marked)
+    places = [0, *np.searchsorted(rows, ends).tolist()]
+    return [rows[a:b] - (end - len(c)) for a, b, end, c in zip(places, places[1:], ends.tolist(), side, strict=False)]

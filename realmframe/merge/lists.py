@@ -26,89 +26,89 @@ _KINDS: Final[dict[type, int]] = {i.Update: _UPDATE, i.ArrayInsert: _INSERT, i.A
 #: What can end a meeting of other instructions on a list: those that are about more than one field.
 _WIDE: Final = (i.AddTable, i.EraseTable, i.AddColumn, i.EraseColumn, i.EraseObject)
 _MARKS: Final = {Marker.OBJECT_VALUE: 1, Marker.LIST: 2, Marker.DICTIONARY: 3}
-# Rows of one side.
-_KIND, _INDEX, _SIZE, _STAMP, _MARK, _GONE = range(6)
+#: Rows of one side, with one column for each of its instructions.
+KIND, INDEX, SIZE, STAMP, MARK, GONE = range(6)
 
 
 @kernel
 def _update_and_update(a: Any, n: int, b: Any, m: int) -> bool:
-    if a[_INDEX, n] != b[_INDEX, m]:
+    if a[INDEX, n] != b[INDEX, m]:
         return True
-    if a[_SIZE, n] != b[_SIZE, m]:
+    if a[SIZE, n] != b[SIZE, m]:
         return False
-    one, other = a[_MARK, n], b[_MARK, m]
+    one, other = a[MARK, n], b[MARK, m]
     if (one == 1) != (other == 1):
         first = one == 1
     elif one == other and one >= 2:
         return True
     else:
-        first = a[_STAMP, n] < b[_STAMP, m]
+        first = a[STAMP, n] < b[STAMP, m]
     if first:
-        a[_GONE, n] = 1
+        a[GONE, n] = 1
     else:
-        b[_GONE, m] = 1
+        b[GONE, m] = 1
     return True
 
 
 @kernel
 def _insert_and(a: Any, n: int, b: Any, m: int) -> bool:
     """Let an insertion meet an update, or an insertion whose side is the second one of the two."""
-    if a[_SIZE, n] != b[_SIZE, m]:
+    if a[SIZE, n] != b[SIZE, m]:
         return False
-    at, other = a[_INDEX, n], b[_INDEX, m]
-    if b[_KIND, m] == _UPDATE:
-        if at > a[_SIZE, n] or other >= b[_SIZE, m]:
+    at, other = a[INDEX, n], b[INDEX, m]
+    if b[KIND, m] == _UPDATE:
+        if at > a[SIZE, n] or other >= b[SIZE, m]:
             return False
-        b[_SIZE, m] = (b[_SIZE, m] + 1) & _U32
+        b[SIZE, m] = (b[SIZE, m] + 1) & _U32
         if other >= at:
-            b[_INDEX, m] = (other + 1) & _U32
+            b[INDEX, m] = (other + 1) & _U32
         return True
-    a[_SIZE, n] = (a[_SIZE, n] + 1) & _U32
-    b[_SIZE, m] = (b[_SIZE, m] + 1) & _U32
-    if at > other or (at == other and not a[_STAMP, n] < b[_STAMP, m]):
-        a[_INDEX, n] = (at + 1) & _U32
+    a[SIZE, n] = (a[SIZE, n] + 1) & _U32
+    b[SIZE, m] = (b[SIZE, m] + 1) & _U32
+    if at > other or (at == other and not a[STAMP, n] < b[STAMP, m]):
+        a[INDEX, n] = (at + 1) & _U32
     else:
-        b[_INDEX, m] = (other + 1) & _U32
+        b[INDEX, m] = (other + 1) & _U32
     return True
 
 
 @kernel
 def _erase_and(a: Any, n: int, b: Any, m: int) -> bool:
     """Let an erasure meet an update, an insertion, or an erasure whose side is the second one of the two."""
-    at, other, kind = a[_INDEX, n], b[_INDEX, m], b[_KIND, m]
-    if a[_SIZE, n] != b[_SIZE, m] or at >= a[_SIZE, n] or other >= b[_SIZE, m] + np.int64(kind == _INSERT):
+    at, other, kind = a[INDEX, n], b[INDEX, m], b[KIND, m]
+    if a[SIZE, n] != b[SIZE, m] or at >= a[SIZE, n] or other >= b[SIZE, m] + np.int64(kind == _INSERT):
         return False
-    b[_SIZE, m] = (b[_SIZE, m] - 1) & _U32
+    b[SIZE, m] = (b[SIZE, m] - 1) & _U32
     if kind == _UPDATE:
         if at == other:
-            b[_GONE, m] = 1
+            b[GONE, m] = 1
         elif other > at:
-            b[_INDEX, m] = other - 1
+            b[INDEX, m] = other - 1
     elif kind == _INSERT:
-        a[_SIZE, n] = (a[_SIZE, n] + 1) & _U32
+        a[SIZE, n] = (a[SIZE, n] + 1) & _U32
         if other <= at:
-            a[_INDEX, n] = (at + 1) & _U32
+            a[INDEX, n] = (at + 1) & _U32
         else:
-            b[_INDEX, m] = other - 1
+            b[INDEX, m] = other - 1
     else:
-        a[_SIZE, n] = (a[_SIZE, n] - 1) & _U32
+        a[SIZE, n] = (a[SIZE, n] - 1) & _U32
         if at > other:
-            a[_INDEX, n] = at - 1
+            a[INDEX, n] = at - 1
         elif at < other:
-            b[_INDEX, m] = other - 1
+            b[INDEX, m] = other - 1
         else:
-            a[_GONE, n] = b[_GONE, m] = 1
+            a[GONE, n] = b[GONE, m] = 1
     return True
 
 
 @kernel
-def _meet_all(majors: Any, minors: Any) -> bool:
+def meet_all(majors: Any, minors: Any) -> bool:
     """Let every row of one side meet those of the other, in order; False if a pair cannot."""
     for n in range(majors.shape[1]):
         for m in range(minors.shape[1]):
-            if minors[_GONE, m] != 0:
+            if minors[GONE, m] != 0:
                 continue
-            one, other = majors[_KIND, n], minors[_KIND, m]
+            one, other = majors[KIND, n], minors[KIND, m]
             # The one with the greater opcode goes first.
             if one == _ERASE:
                 fits = _erase_and(majors, n, minors, m)
@@ -122,7 +122,7 @@ def _meet_all(majors: Any, minors: Any) -> bool:
                 fits = _update_and_update(majors, n, minors, m)
             if not fits:
                 return False
-            if majors[_GONE, n] != 0:
+            if majors[GONE, n] != 0:
                 break
     return True
 
@@ -136,17 +136,19 @@ def _by_field(nodes: Sequence[Node]) -> dict[Any, list[Node]]:
     return found
 
 
-def _is_plain(node: Node) -> bool:
+def is_plain(node: Node) -> bool:
+    """Whether the loop knows an instruction."""
     return type(node.one) in _KINDS and len(node.one.path) == 1 and isinstance(node.one.path[0], int)
 
 
-def _rows(nodes: Sequence[Node], ranks: dict[Any, int]) -> Any:
+def rows_of(nodes: Sequence[Node], stamps: Sequence[int]) -> Any:
+    """Put instructions into rows; ``stamps`` are numbers in the order of their stamps."""
     rows = np.zeros((6, len(nodes)), np.int64)
-    rows[_KIND] = [_KINDS[type(n.one)] for n in nodes]
-    rows[_INDEX] = [n.one.path[0] for n in nodes]
-    rows[_SIZE] = [n.one.prior_size for n in nodes]
-    rows[_STAMP] = [ranks[n.stamp] for n in nodes]
-    rows[_MARK] = [_mark(n.one) for n in nodes]
+    rows[KIND] = [_KINDS[type(n.one)] for n in nodes]
+    rows[INDEX] = [n.one.path[0] for n in nodes]
+    rows[SIZE] = [n.one.prior_size for n in nodes]
+    rows[STAMP] = stamps
+    rows[MARK] = [_mark(n.one) for n in nodes]
     return rows
 
 
@@ -155,8 +157,9 @@ def _mark(one: Any) -> int:
     return _MARKS.get(value, 0) if isinstance(value, Marker) else 0
 
 
-def _write_back(nodes: Sequence[Node], rows: Any) -> None:
-    for node, index, size, gone in zip(nodes, *rows[[_INDEX, _SIZE, _GONE]].tolist(), strict=True):
+def write_back(nodes: Sequence[Node], rows: Any) -> None:
+    """Let instructions be as their rows say."""
+    for node, index, size, gone in zip(nodes, *rows[[INDEX, SIZE, GONE]].tolist(), strict=True):
         if index != node.one.path[0]:
             node.index = index
         if size != node.one.prior_size:
@@ -173,13 +176,13 @@ def meet_on_lists(majors: Sequence[Node], minors: Sequence[Node]) -> tuple[Seque
     done: set[Node] = set()
     for field, mine in sides[0].items():
         its = sides[1].get(field, ())
-        if len(mine) * len(its) < _MANY or not all(map(_is_plain, (*mine, *its))):
+        if len(mine) * len(its) < _MANY or not all(map(is_plain, (*mine, *its))):
             continue
         ranks = {stamp: rank for rank, stamp in enumerate(sorted({n.stamp for n in (*mine, *its)}))}
-        rows = _rows(mine, ranks), _rows(its, ranks)
-        if _meet_all(*rows):
-            _write_back(mine, rows[0])
-            _write_back(its, rows[1])
+        rows = tuple(rows_of(nodes, [ranks[n.stamp] for n in nodes]) for nodes in (mine, its))
+        if meet_all(*rows):
+            write_back(mine, rows[0])
+            write_back(its, rows[1])
             done.update(mine, its)
     if not done:
         return majors, minors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,10 @@ from realmframe.changes.columns import COLUMNS
 from realmframe.merge.work import Node
 
 _SET_ERASE: Final = 13
+_ARRAYS: Final = [f.name for f in dataclasses.fields(Changeset) if f.init and f.name != "_strings"]
+_PLACES: Final = {name: place for place, name in enumerate(_ARRAYS)}
+_ALL: Final = attrgetter(*_ARRAYS)
+_FIRST: Final = np.zeros(1, COLUMNS["path_start"])
 #: The columns that rules change.
 _WRITTEN: Final = ("path_start", "aux", "aux2", "value_lo")
 _SIZED: Final = (i.ArrayInsert, i.ArrayMove, i.ArrayErase)
@@ -24,6 +29,8 @@ def spliced(changeset: Changeset, nodes: Sequence[Node]) -> Changeset:
 
     The string table stays as it was, whether or not its strings are still used, as the real engine leaves it.
     """
+    if len(nodes) == 1 and len(changeset) == 1 and not nodes[0].discarded and not nodes[0].before:
+        return _single(changeset, nodes[0])
     changed = [n for n in nodes if n.changed and not n.discarded and _differs(changeset, n)]
     dropped = [n.source.row for n in nodes if n.discarded]
     prepended = [(n.source.row, b.one) for n in nodes for b in n.before if not b.discarded]
@@ -37,9 +44,9 @@ def spliced(changeset: Changeset, nodes: Sequence[Node]) -> Changeset:
     return _as_decoded(result)
 
 
-def _fields(changeset: Changeset, node: Node) -> dict[str, int]:
+def _fields(one: Any) -> dict[str, int]:
     """Give what the rules may have changed in a row's columns, as it is now."""
-    one, fields = node.one, dict[str, int]()
+    fields = dict[str, int]()
     if isinstance(one, _SIZED) or (isinstance(one, i.Update) and one.path and isinstance(one.path[-1], int)):
         fields["aux"] = one.prior_size
     if isinstance(one, i.ArrayMove):
@@ -47,6 +54,11 @@ def _fields(changeset: Changeset, node: Node) -> dict[str, int]:
     if isinstance(one, i.Update) and isinstance(one.value, int) and not isinstance(one.value, bool):
         fields["value_lo"] = one.value
     return fields
+
+
+def same_fields(one: Any, other: Any) -> bool:
+    """Whether an instruction and what the rules made of it are the same after all."""
+    return bool(one.path == other.path) and _fields(one) == _fields(other)
 
 
 def _steps(changeset: Changeset, node: Node) -> tuple[Any, Any, list[int]]:
@@ -61,7 +73,24 @@ def _differs(changeset: Changeset, node: Node) -> bool:
     """Whether the changes to an instruction have not undone each other."""
     old, _, new = _steps(changeset, node)
     row = node.source.row
-    return old != new or any(getattr(changeset, k)[row] != v for k, v in _fields(changeset, node).items())
+    return old != new or any(getattr(changeset, k)[row] != v for k, v in _fields(node.one).items())
+
+
+def _single(changeset: Changeset, node: Node) -> Changeset:
+    """Give a changeset of one instruction after a merge that kept it: a log has many of these."""
+    if not node.changed:
+        return changeset
+    old, keys, new = _steps(changeset, node)
+    fields = {k: v for k, v in _fields(node.one).items() if getattr(changeset, k)[0] != v}
+    if old == new and not fields:
+        return changeset
+    # By position: names would take twice the time.
+    arrays = list(_ALL(changeset))
+    for name, value in fields.items():
+        arrays[_PLACES[name]] = np.array([value], arrays[_PLACES[name]].dtype)
+    arrays[_PLACES["path_start"]] = _FIRST
+    arrays[_PLACES["path"]], arrays[_PLACES["path_is_key"]] = np.array(new, np.int64), np.array(keys, np.bool_)
+    return Changeset(*arrays)
 
 
 def _with_changes(changeset: Changeset, nodes: Sequence[Node]) -> Changeset:
@@ -75,7 +104,7 @@ def _with_changes(changeset: Changeset, nodes: Sequence[Node]) -> Changeset:
         columns["path_start"][node.source.row] = len(changeset.path) + len(steps)
         steps += new
         is_key += keys
-        for name, value in _fields(changeset, node).items():
+        for name, value in _fields(node.one).items():
             columns[name][node.source.row] = value
     return dataclasses.replace(
         changeset,

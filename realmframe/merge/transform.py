@@ -62,19 +62,24 @@ def transform(left: Sequence[Timed], right: Sequence[Timed]) -> tuple[list[Chang
     rows = common_rows([t.changeset for t in left], [t.changeset for t in right])
     if rows is None:
         return [t.changeset for t in left], [t.changeset for t in right]
-    left_nodes, right_nodes = _side(left, rows[0]), _side(right, rows[1])
-    _meet([n for nodes in left_nodes for n in nodes], [n for nodes in right_nodes for n in nodes])
-    return _outputs(left, left_nodes), _outputs(right, right_nodes)
+    left_nodes, right_nodes = nodes_of(left, rows[0]), nodes_of(right, rows[1])
+    meet([n for nodes in left_nodes for n in nodes], [n for nodes in right_nodes for n in nodes])
+    return outputs(left, left_nodes), outputs(right, right_nodes)
 
 
-def _outputs(side: Sequence[Timed], nodes: Sequence[Sequence[Node]]) -> list[Changeset]:
-    return [spliced(timed.changeset, found) for timed, found in zip(side, nodes, strict=True)]
+def outputs(side: Sequence[Timed], nodes: Sequence[Sequence[Node]]) -> list[Changeset]:
+    """Give what the changesets of a side have become."""
+    return [
+        spliced(timed.changeset, found) if found else timed.changeset for timed, found in zip(side, nodes, strict=True)
+    ]
 
 
-def _side(side: Sequence[Timed], rows: Sequence[Any]) -> list[list[Node]]:
+def nodes_of(side: Sequence[Timed], rows: Sequence[Any]) -> list[list[Node]]:
+    """Make the nodes of some rows of each changeset of a side."""
     nodes, first = [], 0
     for timed, wanted in zip(side, rows, strict=True):
-        nodes.append(make_nodes(timed.changeset, wanted, (timed.timestamp, timed.file_ident), first))
+        stamp = (timed.timestamp, timed.file_ident)
+        nodes.append(make_nodes(timed.changeset, wanted, stamp, first) if len(wanted) else [])
         first += len(timed.changeset)
     return nodes
 
@@ -82,7 +87,7 @@ def _side(side: Sequence[Timed], rows: Sequence[Any]) -> list[list[Node]]:
 # ---------------------------------------------------------------------------------------------- meeting
 
 
-def _meet(majors: Sequence[Node], minors: Sequence[Node]) -> None:
+def meet(majors: Sequence[Node], minors: Sequence[Node]) -> None:
     """Let every instruction of one side meet those of the other."""
     majors, minors = meet_on_lists(majors, minors)
     minor = Minor(minors, majors)

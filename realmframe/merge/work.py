@@ -29,6 +29,15 @@ def _level(one: Instruction) -> int:
     return 3 + len(one.path)
 
 
+def _copied(one: Any) -> Any:
+    """Copy an instruction (``copy.copy`` takes several times as long)."""
+    kind = type(one)
+    new = object.__new__(kind)
+    for name in kind.__slots__:
+        setattr(new, name, getattr(one, name))
+    return new
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One instruction during a merge.
@@ -94,6 +103,10 @@ class Node:
         """Drop the instruction: it meets nothing any more."""
         self.discarded = True
 
+    def twin(self) -> Node:
+        """Give a node of the same instruction, to be changed in this one's stead."""
+        return Node(_copied(self.one), self.stamp, self.order, self.source)
+
     def prepend(self, one: Instruction) -> None:
         """Put an instruction in front of this one."""
         order = (self.order[0], len(self.before))
@@ -130,6 +143,10 @@ class Storage:
     """
 
     def __init__(self, changeset: Changeset) -> None:
+        self.renew(changeset)
+
+    def renew(self, changeset: Changeset) -> None:
+        """Take what became of the changeset."""
         self.changeset = changeset
         self._offsets: Any = None
 
@@ -162,7 +179,7 @@ def _inline_offsets(c: Changeset) -> Any:
 def make_nodes(changeset: Changeset, rows: Any, stamp: Stamp, first: int) -> list[Node]:
     """Make the nodes of some rows; ``first`` is the place of the changeset's first row on its side."""
     storage = Storage(changeset)
-    found = changeset.take(rows).instructions()
+    found = (changeset if len(rows) == len(changeset) else changeset.take(rows)).instructions()
     last = 1 << 30
     return [
         Node(one, stamp, (first + row, last), SourceRow(storage, row))
