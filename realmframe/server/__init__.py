@@ -12,9 +12,9 @@ From the outside in, with what each file is about:
 * one realm's clients: ``sync`` (their messages), ``session`` (what waits for one), ``catching_up``, ``bootstrap`` (what
   it has missed), ``sharing`` and ``views`` (what it sees of others' changes), ``query_sets``, ``corrections`` and
   ``repair`` (its writes on states that were made up), ``compensating`` (its writes that are taken back), ``named``
-* one realm's history: ``history`` (merging), ``entries``, ``log``, ``client_files``, ``reverted``, ``withdrawn`` (what
-  clients have to hear yet), ``schemas``, ``passing`` (asymmetric objects), ``elements`` (new collections in lists),
-  ``trimming``
+* one realm's history: ``history`` (merging), ``windows`` (the log as a backlog meets it), ``entries``, ``log``,
+  ``client_files``, ``reverted``, ``withdrawn`` (what clients have to hear yet), ``schemas``, ``passing`` (asymmetric
+  objects), ``elements`` (new collections in lists), ``trimming``
 * on disk: ``database`` (SQL), ``checkpoints``
 """
 

@@ -3,7 +3,7 @@
 An upload comes as its client wrote it, based on the server version that the client had then. It is transformed against
 what the log got since from others, applied, and appended. The other half of each transform (those log entries as the
 client will make them when it merges) is kept per client file, because the client's next upload with the same base
-builds on it.
+builds on it (``windows.py``).
 
 What is made piles up in memory until :meth:`History.write`; nothing is acknowledged before its commit.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
@@ -28,9 +29,13 @@ from realmframe.server.entries import FIRST_VERSION, SERVER_FILE, ClientFile, En
 from realmframe.server.log import ALL, Log
 from realmframe.server.passing import Passing
 from realmframe.server.schemas import check_fits, check_unchanged
+from realmframe.server.windows import Windows
 from realmframe.server.withdrawn import withdrawn
 from realmframe.store import Applied, Snapshot, apply
 from realmframe.wire import UploadEntry
+
+if TYPE_CHECKING:
+    from realmframe.merge import Meeting
 
 
 class History:
@@ -50,6 +55,7 @@ class History:
         self.passing = Passing()
         self.realm, self.salt = _identity(database, app, name)
         self.files, self.log = ClientFiles(database, self.realm), Log(database, self.realm)
+        self._windows = Windows(self.since, self.files.note_reciprocals, self.passing)
         with database.transaction() as sql:
             #: The log up to this version is gone; 0 if it is whole.
             self.trimmed = trimming.trimmed_version(sql, self.realm)
@@ -120,6 +126,7 @@ class History:
         self.trimmed = version
         self.log.forget_through(version)
         self.files.forget_through(version)
+        self._windows.forget_through(version)
         return count
 
     def version_before(self, timestamp: int, keep: int) -> int:
@@ -161,6 +168,7 @@ class History:
         """Write what piled up, inside a transaction of the caller."""
         sql.info["committed"].append(self._committed)
         self.log.write(sql)
+        self._windows.settle()
         self.files.write(sql)
 
     # ------------------------------------------------------------------ integrating
@@ -198,7 +206,8 @@ class History:
         original = without_clears(decoded)
         check_fits(original, self.snapshot.schema)
         origin = upload.file_ident or file.ident
-        changeset, reciprocals = self._merge(file, upload, origin, original)
+        meeting = self._merge(file, upload, origin, original)
+        changeset = original if meeting is None else meeting.outputs[0]
         replaced = self.passing.replaced(self.snapshot, changeset)
         changeset = concat([replaced, changeset]) if len(replaced) else changeset
         changed = changeset is not original
@@ -220,7 +229,8 @@ class History:
         if changed or written is not None:
             original = original if written is None else Changeset.decode(written.changeset)
             entry.withdrawn = withdrawn(original, changeset).encode()
-        self.files.note_reciprocals(file, reciprocals)
+        if meeting is not None:
+            self._windows.accept(file, meeting)
         self._append(entry, applied)
         self.advance(file, upload.client_version, (written or upload).server_version)
         return Integrated(entry, applied, changed, original)
@@ -236,23 +246,15 @@ class History:
                 raise SchemaMismatchError(f"The client's schema contradicts the app's: {reason}") from error
             raise
 
-    def _merge(
-        self, file: ClientFile, upload: UploadEntry, origin: int, original: Changeset
-    ) -> tuple[Changeset, dict[int, Changeset]]:
+    def _merge(self, file: ClientFile, upload: UploadEntry, origin: int, original: Changeset) -> Meeting | None:
         if self.log.is_all_of(file.ident, upload.server_version):
-            return original, {}  # nothing but its own since: the usual case, and it may be a long tail
-        others = [e for e in self.since(upload.server_version) if e.origin != file.ident and len(e.data)]
-        if not others or not len(original):
-            return original, {}
-        from realmframe.merge import Timed, transform
+            return None  # nothing but its own since: the usual case, and it may be a long tail
+        if upload.server_version == self.version or not len(original):
+            return None
+        from realmframe.merge import Timed
 
-        seen = file.reciprocals
-        schema = self.snapshot.schema
-        theirs = [self.passing.without(schema, seen.get(e.version, e.changeset)) for e in others]
-        right = [Timed(c, e.timestamp, e.origin) for c, e in zip(theirs, others, strict=True)]
-        (mine,), transformed = transform([Timed(original, upload.timestamp, origin)], right)
-        pairs = zip(others, theirs, transformed, strict=True)
-        return mine, {e.version: new for e, old, new in pairs if new is not old}
+        timed = Timed(original, upload.timestamp, origin)
+        return self._windows.merge(file, upload.server_version, timed, self.snapshot.schema)
 
     def append_own(self, changeset: Changeset, timestamp: int, *, compensates: int = 0) -> Integrated:
         """Append a change that the server makes itself."""

@@ -48,9 +48,14 @@ class Passing:
 
     def _numbers(self, schema: Schema, changeset: Changeset) -> dict[int, str]:
         """Give the numbers of the asymmetric classes in a changeset, with their names."""
-        if self._schema is not schema:
-            self._schema, self._names = schema, {name for name in schema if is_passing(schema, name)}
-        if not self._names:
+        names = self.names(schema)
+        if not names:
             return {}
         named = {n: changeset.string(n) for n in np.unique(changeset.table).tolist()}
-        return {n: name for n, name in named.items() if name in self._names}
+        return {n: name for n, name in named.items() if name in names}
+
+    def names(self, schema: Schema) -> set[str]:
+        """Give the asymmetric classes."""
+        if self._schema is not schema:
+            self._schema, self._names = schema, {name for name in schema if is_passing(schema, name)}
+        return self._names
