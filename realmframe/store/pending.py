@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from realmframe.changes import Changeset
+
+if TYPE_CHECKING:
+    from realmframe.store.merging import Prepared
 
 _SIZE: Final = struct.Struct("<I")
 
@@ -33,24 +36,25 @@ class LocalChange:
     server_version: int
     timestamp: int
     changeset: bytes
-    _merged: Changeset | None = None
+    _merged: Changeset | Callable[[], Changeset] | None = None
     _differs: bool = False
 
     @property
     def reciprocal(self) -> Changeset:
         """The changeset after what the server sent meanwhile was merged into it."""
-        if self._merged is None:
-            self._merged = Changeset.decode(self.changeset)
-        return self._merged
+        found = self._merged
+        if not isinstance(found, Changeset):
+            found = self._merged = Changeset.decode(self.changeset) if found is None else found()
+        return found
 
-    def with_reciprocal(self, merged: Changeset) -> LocalChange:
-        """Return this change, merged further."""
+    def with_reciprocal(self, merged: Changeset | Callable[[], Changeset]) -> LocalChange:
+        """Return this change, merged further; what it became may be a function that makes it."""
         return LocalChange(self.version, self.server_version, self.timestamp, self.changeset, merged, True)
 
     @property
     def reciprocal_bytes(self) -> bytes | None:
         """The merged form, if it differs from the original."""
-        return self._merged.encode() if self._differs and self._merged is not None else None
+        return self.reciprocal.encode() if self._differs else None
 
 
 class Changes(Sequence[LocalChange]):
@@ -59,11 +63,19 @@ class Changes(Sequence[LocalChange]):
     Those made one from another by appending share a list, each seeing its own part of it.
     """
 
-    __slots__ = ("_items", "_start", "_stop")
+    __slots__ = ("_items", "_start", "_stop", "prepared")
 
-    def __init__(self, items: list[LocalChange] | None = None, start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self,
+        items: list[LocalChange] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        prepared: Prepared | None = None,
+    ) -> None:
         self._items = [] if items is None else items
         self._start, self._stop = start, len(self._items) if stop is None else stop
+        #: What was found out about the last ones when they were merged.
+        self.prepared = prepared
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -78,9 +90,9 @@ class Changes(Sequence[LocalChange]):
         """Return these and one more."""
         if self._stop != len(self._items):
             # Another sequence went on from here: take a copy.
-            return Changes([*self, change])
+            return Changes([*self, change], prepared=self.prepared)
         self._items.append(change)
-        return Changes(self._items, self._start, self._stop + 1)
+        return Changes(self._items, self._start, self._stop + 1, self.prepared)
 
     def after(self, version: int) -> Changes:
         """Return those with a version above one."""
@@ -97,12 +109,16 @@ class Changes(Sequence[LocalChange]):
             return Changes()
         # Do not keep many bytes alive for few.
         if 2 * low > len(self._items):
-            return Changes(self._items[low : self._stop])
-        return Changes(self._items, low, self._stop)
+            return Changes(self._items[low : self._stop], prepared=self.prepared)
+        return Changes(self._items, low, self._stop, self.prepared)
 
     def replaced(self, tail: Sequence[LocalChange]) -> Changes:
         """Return these with the last ones replaced."""
-        return Changes([*self._items[self._start : self._stop - len(tail)], *tail])
+        return Changes([*self._items[self._start : self._stop - len(tail)], *tail], prepared=self.prepared)
+
+    def with_prepared(self, prepared: Prepared | None) -> Changes:
+        """Return these with what was found out about them."""
+        return Changes(self._items, self._start, self._stop, prepared)
 
     def to_bytes(self) -> bytes:
         """Write them."""

@@ -5,7 +5,6 @@ The same code runs when something is committed and when the journal is replayed,
 
 from __future__ import annotations
 
-import itertools
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from realmframe.errors import RemoteProtocolError, UsageError
 from realmframe.store.applied import Applied
 from realmframe.store.apply import apply, loaded_only
 from realmframe.store.journal import Kind, Record
+from realmframe.store.merging import merged
 from realmframe.store.passing import without_passing
 from realmframe.store.pending import Changes, LocalChange
 from realmframe.store.reset import advance_reset
@@ -225,51 +225,6 @@ def _advance_integrate(state: State, record: Record) -> tuple[State, Applied | N
         subscriptions=head.get("subscriptions", state.subscriptions),
         quarantine=(*state.quarantine, *head.get("quarantine", ())),
     ), applied
-
-
-def merged(state: State, entries: Sequence[Entry]) -> tuple[Changeset, Changes]:
-    """Merge downloaded entries with the local changes that the server did not know when it made them.
-
-    Returns
-    -------
-    Changeset
-        What is to be applied to the state.
-    Changes
-        The pending changes, with the entries merged into them.
-
-    Raises
-    ------
-    BadChangesetError, MergeError
-    """
-    ready: list[Changeset] = []
-    pending = state.pending
-    # Entries based on one local version are merged in one go, as the real client does.
-    for client_version, group in itertools.groupby(entries, key=lambda e: e.client_version):
-        batch = list(group)
-        changesets = [e.changeset if isinstance(e.changeset, Changeset) else Changeset.decode(e.data) for e in batch]
-        unknown = pending.after(client_version)
-        if len(unknown) and any(len(c) for c in changesets):
-            changesets, reciprocal = _merge(state, batch, changesets, unknown)
-            if reciprocal is not None:
-                pending = pending.replaced(reciprocal)
-        ready += changesets
-    return concat(ready), pending
-
-
-def _merge(
-    state: State, entries: Sequence[Entry], changesets: Sequence[Changeset], local: Changes
-) -> tuple[list[Changeset], list[LocalChange] | None]:
-    """Merge both sides; the second result is None if the local changes stayed as they were."""
-    from realmframe.merge import Timed, transform
-
-    own = 0 if state.file is None else state.file.ident
-    left = [Timed(c, e.timestamp, e.file_ident) for c, e in zip(changesets, entries, strict=True)]
-    right = [Timed(p.reciprocal, p.timestamp, own) for p in local]
-    remote, reciprocal = transform(left, right)
-    if all(new is p.reciprocal for p, new in zip(local, reciprocal, strict=True)):
-        return remote, None
-    changed = [p if new is p.reciprocal else p.with_reciprocal(new) for p, new in zip(local, reciprocal, strict=True)]
-    return remote, changed
 
 
 def check_progress(have: Progress, new: Progress) -> None:
