@@ -1,4 +1,4 @@
-"""What a window holds: changesets, those of their instructions that have met something, and columns over all rows."""
+"""What a window holds of a changeset: its present form, and those of its instructions that have met something."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from realmframe.merge.join import Rows
 from realmframe.merge.splice import spliced
 from realmframe.merge.transform import Timed
 from realmframe.merge.work import Node, Storage, make_nodes
@@ -69,36 +68,3 @@ class Held:
             rows = {place: row for row, place in enumerate(self.places.tolist())}
             for place, node in self.nodes.items():
                 node.source.row = rows[place]
-
-
-class Columns:
-    """What the rows of the side are about, in arrays that grow at one end and shrink at the other."""
-
-    def __init__(self) -> None:
-        empty = np.empty(0, np.uint64)
-        self._arrays: list[Any] = [np.empty(0, np.uint8), empty, empty, empty, empty]
-        self._start = self._stop = 0
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def append(self, rows: Rows) -> None:
-        """Add rows to the end."""
-        size = len(rows.op)
-        if self._stop + size > len(self._arrays[0]):
-            room = 2 * (len(self) + size) + 64
-            for n, array in enumerate(self._arrays):
-                self._arrays[n] = np.empty(room, array.dtype)
-                self._arrays[n][: len(self)] = array[self._start : self._stop]
-            self._start, self._stop = 0, len(self)
-        for array, column in zip(self._arrays, rows, strict=True):
-            array[self._stop : self._stop + size] = column
-        self._stop += size
-
-    def drop(self, count: int) -> None:
-        """Forget rows at the beginning."""
-        self._start += count
-
-    def rows(self) -> Rows:
-        """Give what is there; opcodes may be written."""
-        return Rows(*(array[self._start : self._stop] for array in self._arrays))

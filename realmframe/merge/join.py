@@ -19,7 +19,7 @@ from realmframe.model import PayloadType
 
 _ERASE_TABLE, ERASE_OBJECT, _ADD_COLUMN = 1, 3, 6
 _IS_DESTRUCTIVE = np.isin(np.arange(256), (1, 7))
-_HAS_PATH = np.isin(np.arange(256), (4, 5, 8, 9, 10, 11, 12, 13))
+HAS_PATH = np.isin(np.arange(256), (4, 5, 8, 9, 10, 11, 12, 13))
 _LINK = int(PayloadType.LINK)
 
 
@@ -111,7 +111,7 @@ def _shared(one: Any, other: Any) -> tuple[Any, Any]:
 
 def _join_objects(left: Rows, right: Rows, mark: Callable[[int, Any], None]) -> None:
     """Mark what meets on a field, and erased objects with everything that the other side does to them."""
-    fields = [np.flatnonzero(_HAS_PATH[side.op]) for side in (left, right)]
+    fields = [np.flatnonzero(HAS_PATH[side.op]) for side in (left, right)]
     found = _shared(left.of_field[fields[0]], right.of_field[fields[1]])
     for side in (0, 1):
         mark(side, fields[side][found[side]])

@@ -1,7 +1,7 @@
 """A side that stays while changesets of the other side come one after another: a log, and a backlog that meets it.
 
 Everything that :func:`~realmframe.merge.transform` would find out anew for each of them is kept: what each row is
-about, in columns (``held.py``), the instructions that have met something before, and long lists as the rows of the
+about (``columns.py``), the instructions that have met something before (``held.py``), and long lists as the rows of the
 compiled loop (``lanes.py``). The outcome is that of ``transform`` to the bit; what was changed goes back into columns
 as late as can be.
 
@@ -16,23 +16,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from realmframe.changes import Changeset
 from realmframe.changes.columns import IS_SCHEMA
 from realmframe.merge import lanes
-from realmframe.merge.held import Columns, Held
-from realmframe.merge.join import ERASE_OBJECT, Rows, joined, split_rows
+from realmframe.merge.columns import NO_ROW, Columns
+from realmframe.merge.held import Held
+from realmframe.merge.join import ERASE_OBJECT, Rows, split_rows
 from realmframe.merge.lanes import Lane, field_of
 from realmframe.merge.lists import GONE
 from realmframe.merge.splice import same_fields
 from realmframe.merge.transform import Timed, meet, nodes_of, outputs, transform
 from realmframe.merge.work import Node, Storage
 
-#: Opcode of rows that are gone: no instruction's.
-_NO_ROW: Final = 255
 #: Bytes of what is kept of a changeset, of each of its rows, and of each of its instructions that has met something.
 _BYTES, _ROW_BYTES, _NODE_BYTES = 4096, 96, 900
 
@@ -73,8 +72,6 @@ class Window:
     def __init__(self) -> None:
         self._held: list[Held] = []
         self._columns = Columns()
-        #: The place of the first row that is not forgotten.
-        self._begin = 0
         #: Lists, by the hash of what they are.
         self._lanes: dict[int, Lane] = {}
         self._unsettled: dict[Held, None] = {}
@@ -97,7 +94,7 @@ class Window:
         """Add a changeset to the end."""
         c = timed.changeset
         size = _BYTES + len(c.heap) + _ROW_BYTES * len(c)
-        self._held.append(Held(key, timed, self._begin + len(self._columns), np.arange(len(c)), Storage(c), size))
+        self._held.append(Held(key, timed, self._columns.end, np.arange(len(c)), Storage(c), size))
         self._columns.append(Rows.of([c]))
         self._bytes += size
 
@@ -108,9 +105,8 @@ class Window:
             self._bytes -= self._held[count].size
             self._unsettled.pop(self._held[count], None)
             count += 1
-        end = self._held[count].first if count < len(self._held) else self._begin + len(self._columns)
-        self._columns.drop(end - self._begin)
-        self._begin = end
+        end = self._held[count].first if count < len(self._held) else self._columns.end
+        self._columns.forget(end)
         del self._held[:count]
         for mark, lane in list(self._lanes.items()):
             gone = int(np.searchsorted(lane.at, end))
@@ -163,10 +159,10 @@ class Window:
         if not len(self._columns) or not any(len(c) for c in changesets):
             return unchanged
         left, right = Rows.of(changesets), self._columns.rows()
-        marks = joined(left, right)
+        marks = self._columns.joined(left)
         if marks is None:
             return unchanged
-        here = marks[1] & (right.op != _NO_ROW)
+        here = marks[1] & (right.op != NO_ROW)
         if not here.any():
             return unchanged
         ops = left.op[marks[0]], right.op[here]
@@ -198,9 +194,9 @@ class Window:
         The rows of these lists are taken out of ``here``.
         """
         met: dict[int, tuple[Lane, Any]] = {}
-        numbers = marks.tolist()
+        numbers, marked = marks.tolist(), np.flatnonzero(here)
         for mark in dict.fromkeys(numbers):
-            at = np.flatnonzero(here & (of_field == np.uint64(mark)))
+            at = marked[of_field[marked] == np.uint64(mark)]
             if len(at) < lanes.FEW:
                 continue
             mine = [node for node, number in zip(majors, numbers, strict=True) if number == mark]
@@ -213,7 +209,7 @@ class Window:
 
     def _lane(self, mark: int, at: Any) -> Lane | None:
         """Give the lane of some rows, if they can have one."""
-        places, lane = at + self._begin, self._lanes.get(mark)
+        places, lane = at + self._columns.begin, self._lanes.get(mark)
         if lane is not None:
             known = len(lane.at)
             if np.array_equal(lane.at, places):
@@ -231,7 +227,7 @@ class Window:
     def _leave_lanes(self, here: Any) -> None:
         """Write lists back of which some rows meet something one by one."""
         for mark, lane in list(self._lanes.items()):
-            if here[lane.at - self._begin].any():
+            if here[lane.at - self._columns.begin].any():
                 self._write_back(self._lanes.pop(mark))
 
     def _write_back(self, lane: Lane) -> None:
@@ -248,7 +244,7 @@ class Window:
 
     def _find(self, at: Any) -> list[Node]:
         """Give the nodes of some rows, in order."""
-        places, found = at + self._begin, list[Node]()
+        places, found = at + self._columns.begin, list[Node]()
         for held, group in groupby(zip(self._owners(places), places.tolist(), strict=True), key=itemgetter(0)):
             known = len(held.nodes)
             found += held.find([place - held.first for _, place in group])
@@ -267,7 +263,7 @@ class Window:
             if twin.discarded:
                 dropped.setdefault(held, []).append(held.nodes.pop(place))
                 held.moved.discard(place)
-                self._columns.rows().op[twin.order[0] - self._begin] = _NO_ROW
+                self._columns.rows().op[twin.order[0] - self._columns.begin] = NO_ROW
             elif twin.changed and not same_fields(held.nodes[place].one, twin.one):
                 held.nodes[place] = twin
                 held.moved.add(place)
@@ -288,7 +284,7 @@ class Window:
         before, unsettled = self._held, self._unsettled
         if all(new is held.timed.changeset for held, new in zip(before, others, strict=True)):
             return
-        self._held, self._columns, self._begin, self._unsettled, self._bytes = [], Columns(), 0, {}, 0
+        self._held, self._columns, self._unsettled, self._bytes = [], Columns(), {}, 0
         for held, new in zip(before, others, strict=True):
             self.append(held.key, Timed(new, held.timed.timestamp, held.timed.file_ident))
             if held in unsettled or new is not held.timed.changeset:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from realmframe.changes import Changeset, Instruction
 from realmframe.changes import instructions as i
 from realmframe.errors import MergeError
-from realmframe.merge import Timed, Window, lanes, lists, transform
+from realmframe.merge import Timed, Window, columns, lanes, lists, transform
 from realmframe.model import Link, PropertyType
 from tests.merge.conftest import several, timed
 from tests.merge.test_lists import sides as list_sides
@@ -61,6 +61,9 @@ def check(here: Sequence[Timed], there: Sequence[Sequence[Timed]], draw: Any) ->
     """Let groups of changesets meet a window and its oracle, with everything else that happens to a window between."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lanes, "FEW", (1, 3, 1 << 60)[draw(3)])
+        if draw(2):
+            patch.setattr(columns, "FEW", 0)
+            patch.setattr(columns, "RATIO", 0)
         return _check(here, there, draw)
 
 
@@ -203,6 +206,29 @@ def test_one_list_and_long_sides() -> None:
         here, there = list_changes(rng, 12, 1, kinds), list_changes(rng, 12, 2, kinds)
         count += check(here, split(there, rng.randrange), rng.randrange)
     assert count > 1_500
+
+
+def test_many_rows_are_searched() -> None:
+    """In a window of very many rows the few that matter are found, also those that came after the others."""
+    rng, window, anew = random.Random(5), Window(), Anew()
+    for key in range(40):
+        rows: list[Instruction] = [i.Update("T", rng.randrange(9_000), "ab"[n % 2], (), key) for n in range(250)]
+        rows[7] = i.EraseObject("T", rng.randrange(9_000))
+        for side in (window, anew):
+            side.append(key, timed(rows, key, 1))
+        if key < 20:
+            continue
+        met: list[Instruction] = [i.Update("T", rng.randrange(9_000), "a", (), 1) for _ in range(40)]
+        side_2 = [timed([*met, i.EraseObject("T", rng.randrange(9_000))], rng.randrange(40), 2)]
+        mine, others = anew.meet(side_2)
+        meeting = window.meet(side_2)
+        assert [c.encode() for c in meeting.outputs] == [c.encode() for c in mine]
+        meeting.accept()
+        anew.accept(others)
+        if key % 7 == 0:
+            for side in (window, anew):
+                side.forget(key - 19)
+        assert {k: c.encode() for k, c in window.settle()} == anew.settle(key)
 
 
 def test_size_and_what_is_kept() -> None:
