@@ -30,6 +30,7 @@ class FollowUps:
 
     def __init__(self, session: SyncSession) -> None:
         self.session = session
+        self._newest: ClientReset | None = None
         self._reset_task: asyncio.Task[None] | None = None
 
     def act(self, event: ev.SessionError) -> None:
@@ -114,13 +115,23 @@ class FollowUps:
     def begin_reset(
         self, message: str, code: int, action: str, log_url: str = "", migration: Migration | None = None
     ) -> None:
-        """Begin a client reset, unless one is under way."""
+        """Begin a client reset, unless one is under way; what is asked of its result follows when it is over."""
         session = self.session
         text = f"The server asks for a client reset: {message}"
         error = ClientResetError(text, code=code, action=action, is_fatal=True, log_url=log_url)
-        if self._reset_task is None or self._reset_task.done():
-            work = session.guarded(ClientReset(session, error, migration).run())
-            self._reset_task = sync_loop().spawn(work, f"realmframe-reset-{session.store.path.name}")
+        before = self._reset_task
+        if before is not None and not before.done() and self._newest is not None and not self._newest.is_bound_again:
+            return
+        self._newest = ClientReset(session, error, migration)
+        work = session.guarded(self._reset_after(before, self._newest))
+        self._reset_task = sync_loop().spawn(work, f"realmframe-reset-{session.store.path.name}")
+
+    @staticmethod
+    async def _reset_after(before: asyncio.Task[None] | None, reset: ClientReset) -> None:
+        """Let the application hear the end of the reset before, then do this one."""
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        await reset.run()
 
     def _refresh_user(self, _event: ev.SessionError) -> None:
         sync_loop().spawn(self.session.guarded(self._refresh_and_resume(ask_location=False)), "realmframe-refresh")

@@ -187,6 +187,8 @@ class ClientReset:
         self._reverts = error.action == Action.REVERT_TO_PBS
         self.options = session.options.client_reset
         self._folder = session.store.path / FRESH
+        #: Whether it is done, and what the server says from now on is about its result.
+        self.is_bound_again = False
 
     async def run(self) -> None:
         """Do it; what goes wrong ends the session with a ClientResetError."""
@@ -210,6 +212,7 @@ class ClientReset:
         finally:
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
         session.rebind(outcome)
+        self.is_bound_again = True
         if self.options.after is not None:
             try:
                 await asyncio.to_thread(self.options.after, old)

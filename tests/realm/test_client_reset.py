@@ -346,7 +346,8 @@ def test_a_server_that_resets_every_file(server: Server, open_dogs: Any, mode: s
 
 
 @pytest.mark.parametrize(("mode", "resets"), [(RECOVER, 1), (RECOVER_OR_DISCARD, 2), (DISCARD, 1)])
-def test_a_reset_within_a_reset(server: Server, open_dogs: Any, mode: str, resets: int) -> None:
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_reset_within_a_reset(server: Server, open_dogs: Any, mode: str, resets: int, is_slow: bool) -> None:
     """Reset again before everything was exchanged once: recover-or-discard discards then, and the next one fails."""
     told: list[Any] = []
     done: list[int] = []
@@ -363,7 +364,13 @@ def test_a_reset_within_a_reset(server: Server, open_dogs: Any, mode: str, reset
             recovery=True,
         )
 
+    def is_asked_again() -> bool:
+        machine = mine.sync_session.binding.machine
+        return machine is not None and machine.is_suspended
+
     callbacks = {"on_before": again, "on_fallback": lambda _session, path: told.append(path)}
+    if is_slow:  # the server asks again while on_after of the reset before is running
+        callbacks["on_after"] = lambda _before, _after: until(is_asked_again)
     mine = open_dogs("a", client_reset={"mode": mode, **callbacks})
     write(mine, dog(1))
     mine.upload_all_local_changes(timeout=10)
