@@ -129,7 +129,7 @@ class FollowUps:
     @staticmethod
     async def _reset_after(before: asyncio.Task[None] | None, reset: ClientReset) -> None:
         """Let the application hear the end of the reset before, then do this one."""
-        if before is not None:
+        if before is not None and not before.done():
             await asyncio.gather(before, return_exceptions=True)
         await reset.run()
 
