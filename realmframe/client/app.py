@@ -83,7 +83,7 @@ class App:
     base_url : str
         Where the server is.
     base_file_path : str or PathLike, optional
-        Folder of realms and metadata; the current working directory by default.
+        Folder of realms and metadata; by default the working directory that the App is made in.
     timeout : float
         Seconds that one HTTP request may take; 60 by default (also for 0 and None).
     multiplex_sessions : bool

@@ -112,6 +112,7 @@ def path_for(
     *,
     base_file_path: str | os.PathLike[str] | None = None,
     sync: SyncPlace | None = None,
+    is_base_set: bool = True,
 ) -> RealmPath:
     """Find a realm's place.
 
@@ -123,6 +124,8 @@ def path_for(
         As set on the App; the current working directory by default.
     sync : SyncPlace, optional
         None for a local realm.
+    is_base_set : bool
+        False if `base_file_path` is the working directory that an App was made in, for want of another.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def path_for(
         For a path that is empty, holds a NUL, climbs out of base_file_path, or lies in the metadata folder.
     """
     base = base_folder(base_file_path)
-    where = "base_file_path" if base_file_path is not None else "the current working directory"
+    where = "base_file_path" if base_file_path is not None and is_base_set else "the current working directory"
     if path is None:
         return _default(base, where, sync)
     text = os.fspath(path)

@@ -402,8 +402,8 @@ class Configuration:
         if self.sync is None:
             return path_for(self.path, base_file_path=self.base_file_path)
         app = self.sync.user.app
-        base = app.base_file_path if app.is_base_set else None
-        return path_for(self.path, base_file_path=base, sync=self.sync.place)
+        base, is_set = app.base_file_path, app.is_base_set  # where its users are too, whatever the directory is now
+        return path_for(self.path, base_file_path=base, sync=self.sync.place, is_base_set=is_set)
 
 
 def _no_configuration(form: Any) -> NoReturn:

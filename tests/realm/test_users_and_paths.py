@@ -342,6 +342,25 @@ realm.close()
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("path", [None, "sub/dogs.realm"])
+def test_the_working_directory_is_changed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    """Without base_file_path the realms of an app stay where its users are, also when a notebook moves on."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    app = rf.App("moving", base_url=server.url)
+    sync = rf.SyncConfiguration(app.log_in(rf.Credentials.anonymous()), flexible=True)
+    before = rf.Realm.path_for(path=path, sync=sync)
+    monkeypatch.chdir(tmp_path / "second")
+    assert rf.Realm.path_for(path=path, sync=sync) == before
+    assert before.path.is_relative_to(tmp_path / "first")
+    assert "the current working directory" in before.rule
+    rf.Realm.open(path=path, sync=sync).close()
+    assert list((tmp_path / "second").iterdir()) == []
+
+
 def test_delete_files_while_open(tmp_path: Path) -> None:
     """What is open, here or in another process, is not deleted; closed, it is, with everything."""
     place = {"path": str(tmp_path / "dogs.realm")}
