@@ -14,7 +14,7 @@ From the outside in, with what each file is about:
   ``repair`` (its writes on states that were made up), ``compensating`` (its writes that are taken back), ``named``
 * one realm's history: ``history`` (merging), ``windows`` (the log as a backlog meets it), ``entries``, ``log``,
   ``client_files``, ``reverted``, ``withdrawn`` (what clients have to hear yet), ``schemas``, ``passing`` (asymmetric
-  objects), ``elements`` (new collections in lists), ``trimming``
+  objects), ``elements`` (what is new inside collections), ``trimming``
 * on disk: ``database`` (SQL), ``checkpoints``
 """
 

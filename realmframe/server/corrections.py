@@ -6,6 +6,7 @@ So what client and server hold of such objects may differ, until the client is s
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -22,6 +23,7 @@ from realmframe.server.views import everything, is_beyond
 from realmframe.store import apply
 from realmframe.wire import UploadEntry
 
+log: Final = logging.getLogger("realmframe.server")
 _COLLECTION_OPS: Final = (8, 9, 10, 11, 12, 13)
 
 
@@ -33,14 +35,17 @@ def integrate(
         return history.integrate(session.file, entry, may_change_schema=development), False
     except SchemaMismatchError:
         raise
-    except ProtocolError:
+    except ProtocolError as fault:
         # Written on a state that we made up, and not corrected yet? Then it is our doing, not the client's.
-        # Or on what the client does not see, as when a key that it creates is taken? Then nobody's.
+        # Or on what the client does not see, as when a key that it creates is taken? Then nobody's. Nor where others
+        # wrote meanwhile: by the real engine's rules two sides may come out so that they fit together no more.
         written = Changeset.decode(entry.changeset)
-        if entry.server_version >= corrected(history, session) and not (
-            session.flexible and is_beyond(session.view, written, history.snapshot)
-        ):
-            raise
+        if entry.server_version >= corrected(history, session):
+            is_hidden = session.flexible and is_beyond(session.view, written, history.snapshot)
+            if not is_hidden and not history.has_met(session.file, entry):
+                raise
+            if not is_hidden:
+                log.warning("What client file %d wrote is fitted to what others wrote: %s", session.file.ident, fault)
     replaced = history.passing.replaced(history.snapshot, written)
     fitted = repair(apply(history.snapshot, replaced).snapshot if len(replaced) else history.snapshot, written)
     taken = replace(entry, server_version=history.version, changeset=fitted.encode())

@@ -24,7 +24,7 @@ from realmframe.server import database as db
 from realmframe.server import trimming
 from realmframe.server.checkpoints import Checkpoints
 from realmframe.server.client_files import ClientFiles
-from realmframe.server.elements import without_clears
+from realmframe.server.elements import with_nulls, without_clears
 from realmframe.server.entries import FIRST_VERSION, SERVER_FILE, ClientFile, Entry, Integrated
 from realmframe.server.log import ALL, Log
 from realmframe.server.passing import Passing
@@ -214,6 +214,7 @@ class History:
         applied = self._apply(changeset)
         if not may_change_schema:
             check_unchanged(self.snapshot.schema, applied.snapshot.schema)
+        changeset = with_nulls(changeset, applied.snapshot.schema)
         data = upload.changeset if changeset is decoded else changeset.encode()
         entry = Entry(
             self.version + 1,
@@ -234,6 +235,10 @@ class History:
         self._append(entry, applied)
         self.advance(file, upload.client_version, (written or upload).server_version)
         return Integrated(entry, applied, changed, original)
+
+    def has_met(self, file: ClientFile, upload: UploadEntry) -> bool:
+        """Whether others wrote something after what an upload is based on."""
+        return any(e.origin != file.ident and len(e.data) for e in self.since(upload.server_version))
 
     def _apply(self, changeset: Changeset) -> Applied:
         try:

@@ -1,7 +1,8 @@
-"""Collections put into a list of Mixed values as the SDKs write it, while another client changes the list."""
+"""Collections put into lists, and embedded objects into dictionaries, as the SDKs write it; others do so as well."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from realmframe.server.database import Database
 from realmframe.server.elements import without_clears
 from realmframe.server.entries import ClientFile
 from realmframe.server.history import History
+from realmframe.store import Snapshot, apply
 from realmframe.wire import UploadEntry
+
+from .conftest import RawConnection
 
 AT: tuple[Any, ...] = ("C", 1, "m")
 LIST, DICTIONARY = (Marker.LIST, Collection.LIST), (Marker.DICTIONARY, Collection.DICTIONARY)
@@ -148,3 +152,80 @@ def test_what_is_left() -> None:
         text,
     ]
     assert Changeset.decode(out.encode()).instructions() == out.instructions()
+
+
+BOX: tuple[Any, ...] = ("B", 1, "boxes")
+BOXES = [
+    AddTable("B", ClassKind.TOPLEVEL, "_id", PropertyType.INT),
+    AddTable("E", ClassKind.EMBEDDED),
+    AddColumn("E", "tags", PropertyType.STRING, collection=Collection.LIST),
+    AddColumn("E", "inner", PropertyType.OBJECT, nullable=True, link_target="E"),
+    AddColumn("E", "named", PropertyType.OBJECT, nullable=True, collection=Collection.DICTIONARY, link_target="E"),
+    AddColumn("B", "boxes", PropertyType.OBJECT, nullable=True, collection=Collection.DICTIONARY, link_target="E"),
+    AddColumn("B", "one", PropertyType.OBJECT, nullable=True, link_target="E"),
+    CreateObject("B", 1),
+]
+
+
+def box(key: str, *tags: str) -> list[Instruction]:
+    """Put an embedded object at a key, as the Node SDK 12.15 writes it."""
+    made: list[Instruction] = [Update(*BOX, (key,), Marker.OBJECT_VALUE)]
+    return made + [ArrayInsert(*BOX, (key, "tags", n), tag, n) for n, tag in enumerate(tags)]
+
+
+def tags_of(snapshot: Any) -> dict[str, list[str]]:
+    """Give the tags at each key."""
+    return {key: held["tags"] for key, held in snapshot.values("B", "boxes")[0].items()}
+
+
+def test_new_objects_at_one_key(tmp_path: Path) -> None:
+    """Of two, the one that comes first stays, as at its clients; what is logged removes whatever was there."""
+    realm = Realm(tmp_path)
+    realm.upload(realm.mine, BOXES)
+    base = realm.history.version
+    logged = Changeset.decode(realm.upload(realm.other, box("k", "a", "b"), base)).instructions()
+    assert logged[:2] == [Update(*BOX, ("k",), None), Update(*BOX, ("k",), Marker.OBJECT_VALUE)]
+    realm.upload(realm.mine, box("k", "c", "d"), base)
+    assert tags_of(realm.history.snapshot) == {"k": ["a", "b"]}
+
+
+def test_only_keys_of_dictionaries(tmp_path: Path) -> None:
+    """An object in a field of another one is made only where there is none: it is not removed before."""
+    realm = Realm(tmp_path)
+    realm.upload(realm.mine, BOXES)
+    one = ("B", 1, "one")
+    made = [
+        Update(*one, (), Marker.OBJECT_VALUE),
+        Update(*one, ("inner",), Marker.OBJECT_VALUE),
+        Update(*one, ("inner", "named", "k"), Marker.OBJECT_VALUE),
+        Update(*one, ("inner", "named", "k", "inner"), Marker.OBJECT_VALUE),
+    ]
+    logged = Changeset.decode(realm.upload(realm.mine, list(made))).instructions()
+    assert logged == [*made[:2], Update(*one, ("inner", "named", "k"), None), *made[2:]]
+
+
+def test_sides_that_do_not_fit(client: Callable[..., RawConnection]) -> None:
+    """An upload that cannot be merged with what others wrote is fitted, and its client told; it was not wrong."""
+    mine, other = client().session(), client().session()
+    for session in (mine, other):
+        session.open()
+        session.query(1, B="(TRUEPREDICATE)")
+    mine.upload(1, Changeset.from_instructions([*BOXES, *box("k", "old")]).encode())
+    other.mark(1)
+    base = mine.rules.version
+    grown = [ArrayInsert(*BOX, ("k", "tags", 1), "new", 1)]
+    other.upload(1, Changeset.from_instructions(grown).encode(), base=base)
+    mine.upload(2, Changeset.from_instructions(box("k", "mine")).encode(), base=base, timestamp=2000)
+    mine.mark(1)
+    fresh = client().session()
+    fresh.open()
+    fresh.query(1, B="(TRUEPREDICATE)")
+    snapshot = Snapshot.empty()
+    for entry in fresh.entries:
+        snapshot = apply(snapshot, Changeset.decode(entry.changeset)).snapshot
+    assert tags_of(snapshot) == {"k": ["mine"]}
+    told = Changeset.decode(mine.entries[-1].changeset).instructions()
+    assert CreateObject("B", 1) in told
+    wrong = Changeset.from_instructions([ArrayInsert(*BOX, ("k", "tags", 7), "x", 7)]).encode()
+    mine.upload(3, wrong, base=mine.rules.version)
+    assert [type(e).__name__ for e in mine.errors] == ["JsonError"]
