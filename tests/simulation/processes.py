@@ -82,6 +82,8 @@ class Processes(Feature):
     def act(self, device: Device, replica: Replica) -> None:
         """Have one process leave the sync to the other, or die."""
         what = self.rng.choice(["pause", "reopen", "kill"])
+        if what == "kill" and self.world.settings.fuses:
+            return  # one process dies, and at a time of its own
         if what == "kill" and isinstance(device, Second):
             device.disk.fuse = self.rng.randint(0, 12)
         elif what == "reopen":
