@@ -100,15 +100,16 @@ class Segment:
             self._descriptor = fs.open(self.path, flags)
         self.offset = len(MAGIC)
         begin = os.pread(self._descriptor, len(MAGIC), 0)
-        if begin != MAGIC and self.size <= len(MAGIC) and MAGIC.startswith(begin.rstrip(b"\0")):
-            # It was being made when its process was killed, or the machine.
+        #: Whether its head is whole; if not, it was being made when its process was killed, or the machine.
+        self._is_begun = begin == MAGIC
+        if not self._is_begun and self.size <= len(MAGIC) and MAGIC.startswith(begin.rstrip(b"\0")):
             if create:
                 try:
-                    self._begin(folder)
+                    self._begin()
                 except StorageError:
                     self.close()
                     raise
-        elif begin != MAGIC:
+        elif not self._is_begun:
             self.close()
             raise CorruptFileError(
                 f"{self.path} is no journal of a realm.",
@@ -116,13 +117,15 @@ class Segment:
                 hint="Another program wrote it; move it out of the realm's folder.",
             )
 
-    def _begin(self, folder: Path) -> None:
-        with explained(self.path):
-            os.ftruncate(self._descriptor, 0)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            self._fs.write(self._descriptor, MAGIC)
-            self._fs.sync(self._descriptor)
-            self._fs.sync_folder(folder)
+    def _begin(self) -> None:
+        if os.pread(self._descriptor, len(MAGIC), 0) != MAGIC:  # and nobody has finished it meanwhile
+            with explained(self.path):
+                os.ftruncate(self._descriptor, 0)
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                self._fs.write(self._descriptor, MAGIC)
+                self._fs.sync(self._descriptor)
+                self._fs.sync_folder(self.path.parent)
+        self._is_begun = True
 
     @property
     def size(self) -> int:
@@ -202,6 +205,8 @@ class Segment:
                 path=str(self.path),
                 hint="Split it into several transactions.",
             )
+        if not self._is_begun:
+            self._begin()
         checksum = zlib.crc32(record.body, zlib.crc32(record.payload))
         head = _HEAD.pack(length, checksum, record.version, record.kind, 0)[:-4]
         head += zlib.crc32(head).to_bytes(4, "little")

@@ -99,6 +99,13 @@ def test_short_world_with_features_that_failed_once(seed, feature, reason):
     World(seed, phases=1, steps=40, features=(feature,)).run()
 
 
+def test_process_that_is_killed_while_it_begins_a_journal():
+    """The other process of the machine goes on in the journal whose head was half written, and all can be read."""
+    names = ("growth", "processes", "readings", "values")
+    world = World.with_one_kill(704, "ax", 21, features=names).run()
+    assert any(" ax: killed" in line for line in world.trace)
+
+
 def test_features_leave_worlds_without_them_alone():
     """Seeds below the first one that draws features have none; those from there on draw them all."""
     assert not any(features.drawn(seed) for seed in (0, 11112, features.NEW - 1, "text"))

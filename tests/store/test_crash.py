@@ -16,7 +16,7 @@ import pytest
 from realmframe.changes import Changeset
 from realmframe.changes import instructions as ins
 from realmframe.model import PropertyType
-from realmframe.store import Owner, RealmStore, Snapshot, apply, upsert_changeset
+from realmframe.store import Owner, RealmStore, Snapshot, apply, journal, upsert_changeset
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -226,3 +226,20 @@ def test_killed_amid_a_large_commit(tmp_path: Path) -> None:
                 table = store.commit(made, timestamp=2).table("B")
             assert table.column("n").combine_chunks().to_pylist() == list(range(BIG_ROWS))
             assert table.column("s")[BIG_ROWS - 1].as_py() == f"text {(BIG_ROWS - 1) % 50}"
+
+
+@pytest.mark.parametrize("size", [0, 3, 8])
+def test_segment_that_another_process_began_and_did_not_finish(tmp_path, size):
+    """A process that lives appends to it only after its head is whole: nothing that follows could be read otherwise."""
+    path = tmp_path / "r.realm"
+    schema = [ins.AddTable("C", pk_field="_id", pk_type=PropertyType.INT)]
+    with RealmStore.open(path) as store:
+        store.commit(Changeset.from_instructions(schema), timestamp=0)
+        (last,) = journal.segment_numbers(path)
+        journal.segment_path(path, last + 1).write_bytes(journal.MAGIC[:size])
+        for key in range(2):
+            store.commit(Changeset.from_instructions([ins.CreateObject("C", key)]), timestamp=1)
+        with RealmStore.open(path) as other:
+            other.commit(Changeset.from_instructions([ins.CreateObject("C", 2)]), timestamp=2)
+    with RealmStore.open(path) as again:
+        assert list(again.snapshot.values("C", "_id")) == [0, 1, 2]
