@@ -102,6 +102,8 @@ class Segment:
         begin = os.pread(self._descriptor, len(MAGIC), 0)
         #: Whether its head is whole; if not, it was being made when its process was killed, or the machine.
         self._is_begun = begin == MAGIC
+        #: Whether its name is on disk for sure: whoever made it may have been killed before that.
+        self._is_named = False
         if not self._is_begun and self.size <= len(MAGIC) and MAGIC.startswith(begin.rstrip(b"\0")):
             if create:
                 try:
@@ -125,6 +127,7 @@ class Segment:
                 self._fs.write(self._descriptor, MAGIC)
                 self._fs.sync(self._descriptor)
                 self._fs.sync_folder(self.path.parent)
+            self._is_named = True
         self._is_begun = True
 
     @property
@@ -207,6 +210,10 @@ class Segment:
             )
         if not self._is_begun:
             self._begin()
+        if durable and self.offset == len(MAGIC) and not self._is_named:
+            with explained(self.path):
+                self._fs.sync_folder(self.path.parent)
+            self._is_named = True
         checksum = zlib.crc32(record.body, zlib.crc32(record.payload))
         head = _HEAD.pack(length, checksum, record.version, record.kind, 0)[:-4]
         head += zlib.crc32(head).to_bytes(4, "little")

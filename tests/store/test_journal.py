@@ -97,6 +97,27 @@ def test_a_segment_that_was_being_made(tmp_path: Path, begun: bytes) -> None:
     assert _read(tmp_path) == RECORDS[:1]
 
 
+def test_the_name_of_a_segment_is_on_disk_before_its_first_record(tmp_path: Path) -> None:
+    """Also where whoever made it was killed in between; after that no commit pays for it any more."""
+    done: list[str] = []
+
+    class Listening(FileSystem):
+        def sync(self, descriptor: int) -> None:
+            done.append("file")
+            super().sync(descriptor)
+
+        def sync_folder(self, folder: Path) -> None:
+            done.append("folder")
+            super().sync_folder(folder)
+
+    (tmp_path / "journal-00000001.log").write_bytes(MAGIC)
+    segment = Segment(tmp_path, 1, Listening())
+    for record in RECORDS[:2]:
+        segment.append(record)
+    segment.close()
+    assert done == ["folder", "file", "file"]
+
+
 def test_what_is_cut_off_is_gone_from_the_disk(tmp_path: Path) -> None:
     """The disk holds whole records only before anything is appended behind them: else zeros could begin in one."""
     sizes: list[int] = []
