@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
@@ -32,6 +33,9 @@ class FollowUps:
         self.session = session
         self._newest: ClientReset | None = None
         self._reset_task: asyncio.Task[None] | None = None
+        #: Between two refreshes that the server asks for without any progress in between.
+        self._refreshes = BackOff()
+        self._hurry: asyncio.Event | None = None
 
     def act(self, event: ev.SessionError) -> None:
         """Do what an error asks for."""
@@ -140,12 +144,17 @@ class FollowUps:
         sync_loop().spawn(self.session.guarded(self._refresh_and_resume(ask_location=True)), "realmframe-refresh")
 
     async def _refresh_and_resume(self, *, ask_location: bool) -> None:
-        """Get what the server asks for, however long it takes: without it, binding again would be refused again."""
-        session, machine, waits = self.session, self.session.binding.machine, BackOff()
-        waits.update("refresh")
+        """Get what the server asks for, however long it takes: without it, binding again would be refused again.
+
+        The first time at once. What is asked for again has not helped, so that waits longer and longer.
+        """
+        session, machine = self.session, self.session.binding.machine
         user = session.app.metadata.get(session.options.user_id)
         stale = user.access_token if user else None
-        while session.binding.machine is machine and session.fatal_error is None:
+        while True:
+            await self._wait_for_turn()
+            if session.binding.machine is not machine or session.fatal_error is not None:
+                return
             try:
                 if ask_location:
                     await session.app.services.location(refresh=True)
@@ -154,10 +163,26 @@ class FollowUps:
                 raise
             except RealmError as fault:
                 session.last_error = fault
-                await asyncio.sleep(waits.next_delay(random))
             else:
                 session.binding.resume()
                 return
+
+    async def _wait_for_turn(self) -> None:
+        delay = self._refreshes.next_delay(random)  # 0 without a reason
+        self._refreshes.update("refresh")
+        if delay:
+            hurry = self._hurry = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurry.wait(), delay)
+
+    def progressed(self) -> None:
+        """*loop* Hear that the server goes on with the session: what it asked for has helped."""
+        self._refreshes.reset()
+
+    def hurry(self) -> None:
+        """*loop* Do not wait any longer before the next refresh."""
+        if self._hurry is not None:
+            self._hurry.set()
 
     def connection_failed(self, event: ev.ConnectionFailed, cause: RealmError | None) -> None:
         """*loop* Hear that the connection could not be opened, or ended."""

@@ -78,12 +78,16 @@ class News:
             fraction=fraction,
             transferable=total,
         )
-        session.patience.calm()
+        self._progressed()
         session.notify()
+
+    def _progressed(self) -> None:
+        self.session.patience.calm()
+        self.session.follow_ups.progressed()
 
     def _on_acknowledged(self, _event: ev.UploadAcknowledged) -> None:
         session = self.session
-        session.patience.calm()
+        self._progressed()
         session.settle_reset()
         session.waits.settle()
         session.notify()
@@ -93,7 +97,7 @@ class News:
         session.caught_up = True
         session.caught_up_at = time.time()
         session.last_error = None
-        session.patience.calm()
+        self._progressed()
         session.settle_reset()
         if session.transfer.phase != "done":
             done = session.subscriptions.latest.state in DONE

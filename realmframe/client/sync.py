@@ -370,6 +370,7 @@ class SyncSession:
     def _reconnect(self) -> None:
         if self.fatal_error is not None:
             self._start()
+        self.follow_ups.hurry()
         self.binding.reconnect()
 
     def _look(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,10 +71,12 @@ def test_refused_session_without_a_new_token(monkeypatch: pytest.MonkeyPatch, fa
     """A session whose user has to be refreshed is bound again once that is done, with longer waits each time."""
     happened: list[Any] = []
 
-    async def sleep(seconds: float) -> None:
+    async def wait_for(hurried: Coroutine[Any, Any, bool], seconds: float) -> None:
+        hurried.close()
         happened.append(seconds)
+        raise TimeoutError
 
-    monkeypatch.setattr(follow_ups.asyncio, "sleep", sleep)
+    monkeypatch.setattr(follow_ups.asyncio, "wait_for", wait_for)
     binding = SimpleNamespace(machine=object(), resume=lambda: happened.append("resume"))
     session = SimpleNamespace(app=_App(fault, fault, fault), binding=binding, fatal_error=None)
     session.options = SimpleNamespace(user_id="user")

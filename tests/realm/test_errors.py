@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from realmframe import wire
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 Login = Callable[..., rf.User]
@@ -61,6 +62,30 @@ def test_opening(login: Login, server: Any, action: str) -> None:
     while user.is_logged_in is not stays and time.monotonic() < until:
         time.sleep(0.01)
     assert user.is_logged_in is stays
+
+
+def binds(server: Any) -> int:
+    """Count how often a session was bound."""
+    return sum(isinstance(m, wire.Bind) for m in server.messages)
+
+
+@pytest.mark.parametrize("action", ["RefreshUser", "RefreshLocation"])
+def test_a_refresh_that_does_not_help(login: Login, server: Any, action: str) -> None:
+    """What is asked for again and again is done with longer waits; reconnect() skips one, and then all is well."""
+    user, errors = login("a"), list[Any]()
+    server.faults.bind_error = {"code": 201, "action": action, "tryAgain": True}
+    immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    with rf.Realm.open(**configuration(user, errors, new_realm_file_behavior=immediately)) as realm:
+        ends = time.monotonic() + 5
+        while binds(server) < 2 and time.monotonic() < ends:
+            time.sleep(0.01)
+        seen = time.monotonic()
+        time.sleep(0.3)
+        count, took = binds(server), time.monotonic() - seen
+        assert count == 2 or took > 0.7  # the third one waits for three quarters of a second at least
+        server.faults.bind_error = None
+        realm.sync_session.reconnect()
+        realm.download_all_server_changes(timeout=5)
 
 
 @pytest.mark.parametrize(("action", "stays"), [("ApplicationBug", True), ("DeleteRealm", False)])
