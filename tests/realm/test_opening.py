@@ -114,6 +114,30 @@ def test_after_the_time_out_the_frame_fills(login: Login, server: Any) -> None:
     assert counted == [1]
 
 
+def test_everything_in_a_coroutine(server: Any, tmp_path: Path) -> None:
+    """Logging in and opening do not block the caller's loop: another task goes on meanwhile."""
+    ticks: list[int] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(len(ticks))
+            await asyncio.sleep(0.001)
+
+    async def run() -> tuple[bool, int]:
+        ticking = asyncio.create_task(tick())
+        app = rf.App("app-1", base_url=server.url, base_file_path=tmp_path)
+        user = await app.log_in_async(rf.Credentials.anonymous())
+        during = len(ticks)
+        realm = await rf.Realm.open_async(**configuration(user))
+        ticking.cancel()
+        realm.close()
+        return app.current_user == user, during
+
+    is_current, during = asyncio.run(run())
+    assert is_current
+    assert 0 < during < len(ticks)
+
+
 def test_reopen_offline_makes_no_request(login: Login, server: Any) -> None:
     """A cached user and an existing realm open offline with what is there, asking the server for nothing over HTTP."""
     user = login("b")

@@ -55,6 +55,10 @@ def test_every_change_of_the_connection_is_told(login: Login, server: Any) -> No
         hear: Callable[[str, str], object] = lambda new, old: heard.append((new, old))  # noqa: E731
         session.add_connection_notification(hear)
         stop = session.add_state_notification(lambda new, old: states.append((new, old)))
+        removed: list[str] = []
+        unheard: Callable[[str, str], object] = lambda new, _old: removed.append(new)  # noqa: E731
+        session.add_state_notification(unheard)
+        session.remove_state_notification(unheard)
         server.line.cut()
         assert until(lambda: heard[-1:] == [("connected", "connecting")])
         assert heard == [("disconnected", "connected"), ("connecting", "disconnected"), ("connected", "connecting")]
@@ -72,6 +76,7 @@ def test_every_change_of_the_connection_is_told(login: Login, server: Any) -> No
         session.resume()
         assert until(lambda: session.is_connected)
         assert (len(heard), len(states)) == (2, 2)
+        assert removed == []
 
 
 def test_a_listener_that_fails_harms_nobody(login: Login) -> None:
