@@ -229,7 +229,7 @@ class App:
             access_token=access,
             refresh_token=str(answer["refresh_token"]),
         )
-        profile = await self.services.profile(access)
+        record, profile = await self._profile_of(record)
         before = self.metadata.get(record.id)
         if before is not None:
             record = replace(record, realms=before.realms)
@@ -245,13 +245,27 @@ class App:
         )
         access = str(answer["access_token"])
         read_token(access)
-        profile = await self.services.profile(access)
         record = self.metadata.get(user_id)
         if record is not None:
             provider = credentials.provider if record.provider == "anon-user" else record.provider
-            linked = replace(record, state="logged_in", provider=provider, access_token=access)
-            self.metadata.put(_with_profile(linked, profile))
+            self.metadata.put(replace(record, state="logged_in", provider=provider, access_token=access))
+            profile = await self.with_access_token(user_id, self.services.profile)
+            record = self.metadata.get(user_id)
+            if record is not None:
+                self.metadata.put(_with_profile(record, profile))
         self._changed()
+
+    async def _profile_of(self, record: UserRecord) -> tuple[UserRecord, Any]:
+        """Ask for the profile of who has just logged in; a token that ended on the way is refreshed, once."""
+        access, refresh = record.access_token or "", record.refresh_token or ""
+        try:
+            return record, await self.services.profile(access)
+        except AuthError as fault:
+            if fault.status != 401:
+                raise
+        access = await self.services.refresh(refresh)
+        read_token(access)
+        return replace(record, access_token=access), await self.services.profile(access)
 
     def switch_user(self, user: User) -> None:
         """Make another user, who is logged in, the current one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,10 +52,11 @@ class Tokens:
 
     def issue(self, kind: str, app: str, user: str, login: str, device: str, data: dict[str, Any] | None = None) -> str:
         """Make an ``access`` or ``refresh`` token."""
-        now = int(time.time())
+        now = time.time()
         life = self.access_seconds if kind == "access" else REFRESH_SECONDS
         claims: dict[str, Any] = {"sub": user, "iss": app, "baas_id": login, "baas_device_id": device, "typ": kind}
-        claims |= {"iat": now, "exp": now + life}
+        # Whole seconds, as the SDKs read them; rounded so that no token lives shorter than was asked for.
+        claims |= {"iat": int(now), "exp": math.ceil(now) + life}
         if data:  # never null: it ends the process of a real client
             claims["user_data"] = data
         return jwt.encode({"alg": "HS256", "typ": "JWT"}, claims, self._key, algorithms=["HS256"])

@@ -177,6 +177,28 @@ def test_refused_token_is_refreshed_once(make_app: Make, services: Any) -> None:
     assert user.is_logged_in
 
 
+def test_token_that_ends_while_logging_in(make_app: Make, services: Any) -> None:
+    """The profile is asked for with a new token where the first ended on the way, and only once."""
+    app = make_app()
+    refused: list[str] = []
+
+    def refuse_first(request: httpx.Request) -> httpx.Response:
+        token = request.headers["Authorization"]
+        refused.append(token)
+        answer: httpx.Response = services.refuse(401, "InvalidSession")(request)
+        return answer if token in refused[:1] else httpx.Response(200, json={"identities": [], "data": {"name": "Ann"}})
+
+    services.answers["/auth/profile"] = refuse_first
+    user = app.log_in(Credentials.anonymous())
+    assert services.paths[-3:] == ["GET /auth/profile", "POST /auth/session", "GET /auth/profile"]
+    assert (user.state, user.profile) == ("logged_in", {"name": "Ann"})
+    assert f"Bearer {user.access_token}" == refused[-1] != refused[0]
+    services.answers["/auth/profile"] = services.refuse(401, "InvalidSession")
+    with pytest.raises(AuthError):
+        app.log_in(Credentials.anonymous(reuse=False))
+    assert list(app.all_users) == [user.id]
+
+
 def test_refused_refresh_logs_out(make_app: Make, services: Any) -> None:
     """A revoked user is logged out here, listeners hear of it, and the error says what to do."""
     app = make_app()
