@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -82,3 +85,67 @@ def test_ended_before_it_is_near() -> None:
     pause = PauseBeforeTimeOut(NEAR_SECONDS + 0.05)
     pause.end()
     assert not _comes(is_enabled=False, seconds=0.15)
+
+
+FORK = """
+import gc, os, sys
+from realmframe.client import pause
+from realmframe.client.pause import PauseBeforeTimeOut, collection_paused
+
+def child_of(work):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+def check(is_enabled):
+    assert gc.isenabled() is is_enabled
+    with collection_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled() is is_enabled
+
+def on():
+    check(True)
+    one = PauseBeforeTimeOut(0.5)
+    assert not gc.isenabled()
+    one.end()
+    assert gc.isenabled()
+    inherited.end()
+    check(True)
+
+inherited = PauseBeforeTimeOut(0.5)
+assert not gc.isenabled()
+with pause._lock:  # as when another thread begins or ends a pause in this moment
+    child_of(on)
+assert not gc.isenabled()
+inherited.end()
+check(True)
+
+with collection_paused():
+    child_of(lambda: check(True))
+    assert not gc.isenabled()
+check(True)
+
+gc.disable()
+with collection_paused():
+    child_of(lambda: check(False))
+check(False)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_process_that_is_forked_off_meanwhile() -> None:
+    """It collects as its parent did before: nobody there would ever end the pause."""
+    arguments = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
