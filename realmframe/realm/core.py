@@ -462,7 +462,7 @@ def open_cores() -> list[RealmCore]:
         return list(_open.values())
 
 
-#: What was open when this process was forked off: kept, since closing it here would take locks from the parent.
+#: What was open when this process was forked off: kept, since its tasks and threads, which are not here, cannot end.
 _inherited: Final[list[RealmCore]] = []
 
 

@@ -40,7 +40,7 @@ def delete(path: str | os.PathLike[str]) -> None:
         with explained(folder):
             shutil.rmtree(folder)
     finally:
-        use.release()
+        use.close()
 
 
 def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -60,7 +60,7 @@ def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
             goal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.move(os.fspath(folder), os.fspath(goal))
     finally:
-        use.release()
+        use.close()
 
 
 def check_foreign(folder: Path) -> None:

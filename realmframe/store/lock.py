@@ -1,4 +1,8 @@
-"""Locks between processes: who uses a realm, who writes to it, who syncs it. All die with their holder."""
+"""Locks between processes: who uses a realm, who writes to it, who syncs it. All die with their holder.
+
+A process that is forked off has none of its parent's: it closes what it got of their files, which leaves them locked for
+the parent. (:mod:`filelock` does so with its own.) Otherwise they would outlive the parent with it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import os
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -31,15 +36,41 @@ def lock_file(folder: Path, name: str) -> filelock.FileLock:
     return filelock.FileLock(folder / name, timeout=LOCK_SECONDS, mode=0o600, thread_local=False)
 
 
-class WriteLock:
+class _OpenFile:
+    """The file of a lock, while it is open."""
+
+    def __init__(self) -> None:
+        self._descriptor = -1
+        _open_files.add(self)
+
+    def close(self) -> None:
+        """Close it, which ends the lock unless a process has it that this one was forked off."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+_open_files: Final[weakref.WeakSet[_OpenFile]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for found in list(_open_files):
+        found.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class WriteLock(_OpenFile):
     """The lock around each commit. Its file stays open, so that taking it costs one call of the operating system.
 
     Only for use under a lock between threads.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._path = folder / WRITE
-        self._descriptor = -1
         self._depth = 0
         self._fallback = lock_file(folder, WRITE) if sys.platform == "win32" else None
 
@@ -64,12 +95,6 @@ class WriteLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         elif self._fallback is not None:
             self._fallback.release()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
     def _take(self) -> bool:
         with explained(self._path):
@@ -120,7 +145,7 @@ def held(lock: filelock.FileLock, *, timeout: float | None = None) -> Iterator[b
         lock.release()
 
 
-class Use:
+class Use(_OpenFile):
     """That a realm is open in this process, so that nobody deletes it.
 
     Parameters
@@ -139,7 +164,7 @@ class Use:
     """
 
     def __init__(self, folder: Path, fs: FileSystem, *, exclusive: bool = False, read_only: bool = False) -> None:
-        self._descriptor = -1
+        super().__init__()
         path = folder / USE
         try:
             with explained(path):
@@ -152,15 +177,9 @@ class Use:
             try:
                 fcntl.flock(self._descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             except BlockingIOError:
-                self.release()
+                self.close()
                 what = "is in use" if exclusive else "is being deleted"
                 raise UsageError(f"The realm at {folder} {what}.", hint="Close it first, or try again.") from None
-
-    def release(self) -> None:
-        """Let it go."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def try_lock(lock: filelock.FileLock, seconds: float = 0) -> bool:

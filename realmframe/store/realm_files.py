@@ -69,7 +69,7 @@ class RealmFiles:
             self._segment.close()
             self._segment = None
         if self._use is not None:
-            self._use.release()
+            self._use.close()
 
     # ------------------------------------------------------------------ reading
 
