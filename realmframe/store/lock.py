@@ -1,7 +1,7 @@
 """Locks between processes: who uses a realm, who writes to it, who syncs it. All die with their holder.
 
-A process that is forked off has none of its parent's: it closes what it got of their files, which leaves them locked for
-the parent. (:mod:`filelock` does so with its own.) Otherwise they would outlive the parent with it.
+A process that is forked off has none of its parent's: it closes what it got of their files, which leaves them locked
+for the parent. (:mod:`filelock` does so with its own.) Otherwise they would outlive the parent with it.
 """
 
 from __future__ import annotations
