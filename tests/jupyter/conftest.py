@@ -13,6 +13,7 @@ from IPython.utils.capture import capture_output
 import realmframe as rf
 from realmframe.client.loop import stop_sync_loop
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 PERSON = rf.ObjectSchema(
     "Person",
@@ -82,7 +83,7 @@ def device(backend: Server, tmp_path: Path) -> Iterator[Callable[[list[dict[str,
         def write(people: list[dict[str, Any]]) -> None:
             with realm.write() as tx:
                 tx.upsert("Person", people)
-            realm.upload_all_local_changes(timeout=30.0)
+            realm.upload_all_local_changes(timeout=WAIT)
 
         yield write
 

@@ -19,6 +19,7 @@ from realmframe.jupyter.bridge import Bridge
 from realmframe.realm.core import is_open
 from realmframe.testing import FaultProxy, Server
 from tests.jupyter.conftest import Shell
+from tests.waiting import WAIT
 
 Device = Callable[[list[dict[str, Any]]], None]
 
@@ -82,7 +83,7 @@ def test_pause_and_resume(opened: Shell, device: Device) -> None:
     device([{"_id": 9, "name": "Fay"}])
     assert opened.run("(len(Person), Person.realm.is_stale)") == (3, True)
     opened.run("%realm resume")
-    opened.run("realm.download_all_server_changes(timeout=30.0)")
+    opened.run("realm.download_all_server_changes(timeout=60.0)")
     assert opened.run("(len(Person), Person.realm.is_stale)") == (4, False)
 
 
@@ -142,7 +143,7 @@ def test_ctrl_c_opens_with_what_is_there(opened: Shell, backend: Server, tmp_pat
         assert realm.sync_session.state == "active"
         line.heal()
         realm.sync_session.reconnect()
-        realm.subscriptions.wait_for_synchronization(timeout=20.0)
+        realm.subscriptions.wait_for_synchronization(timeout=WAIT)
         realm.refresh()
         assert sorted(realm["Person"].name) == ["Ada", "Ben", "Cid"]
         opened.run("%realm close")

@@ -13,6 +13,7 @@ import realmframe as rf
 from realmframe.server.admin import order
 from realmframe.store import RealmStore, state
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 READING = {
     "name": "Reading",
@@ -23,7 +24,6 @@ READING = {
 PLACE = {"name": "Place", "embedded": True, "properties": {"room": "string"}}
 DOG = {"name": "Dog", "primaryKey": "_id", "properties": {"_id": "int", "name": "string?"}}
 SCHEMA = [READING, PLACE, DOG]
-WAIT = 20.0
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ import realmframe as rf
 from realmframe.client.loop import stop_sync_loop
 from realmframe.realm.core import is_open
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT, until
 
 #: A task of anyio that is cancelled before it began is not awaited; it happens when an open ends while connecting.
 pytestmark = [
@@ -32,7 +33,6 @@ pytestmark = [
 SHORT, LONG, BACK_AFTER = 1.0, 6.0, 1.3
 #: How much later than it should anything may be while two cores run a hundred opens.
 LEEWAY = 2.5
-WAIT = 30.0
 
 #: type, time_out, time_out_behavior
 BEHAVIOURS: dict[str, tuple[str, float | None, str | None]] = {
@@ -214,24 +214,14 @@ class Bench:
         proxy.heal()
         realm.sync_session.reconnect()
         wanted = [] if case.server == "refuses" else [1, 2, 3, 4]
-        until(lambda: realm.refresh() or sorted(realm["Dog"]._id) == wanted)
-        until(lambda: case.server == "refuses" or realm.subscriptions.state == "complete")
+        assert until(lambda: realm.refresh() or sorted(realm["Dog"]._id) == wanted)
+        assert until(lambda: case.server == "refuses" or realm.subscriptions.state == "complete")
         realm.refresh()
         result.dogs_later = sorted(realm["Dog"]._id)
         result.asked = len(asked)
         result.subscriptions = realm.subscriptions.version, len(realm.subscriptions)
         realm.close()
         return result
-
-
-def until(holds: Any) -> bool:
-    """Wait until something holds."""
-    ends = time.monotonic() + WAIT
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture(scope="module")

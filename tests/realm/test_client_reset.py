@@ -17,6 +17,7 @@ import realmframe as rf
 from realmframe.client.reset import DISCARD, RECOVER, RECOVER_OR_DISCARD, mode_of
 from realmframe.server.admin import order
 from realmframe.testing import Server
+from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "age": "int", "tags": "string[]"}, "_id")
 
@@ -80,25 +81,17 @@ def reset(server: Server, opener: Any, realm: rf.Realm, *, recovery: bool = True
     assert done == {"files": 1}
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for something."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
 def diverge(server: Server, opener: Any, mine: rf.Realm, other: rf.Realm, *, recovery: bool = True) -> None:
     """Let both sides write while one is away, and reset that one."""
     write(mine, dog(1), dog(2), dog(3))
-    mine.upload_all_local_changes(timeout=10)
-    other.download_all_server_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
+    other.download_all_server_changes(timeout=WAIT)
     mine.sync_session.pause()
     write(mine, dog(1, "mine"), dog(2, "mine"), dog(50, "offline"))
     write(other, dog(3, "theirs"), dog(60, "theirs"))
     with other.write() as tx:
         tx.delete("Dog", "_id == 2")
-    other.upload_all_local_changes(timeout=10)
+    other.upload_all_local_changes(timeout=WAIT)
     reset(server, opener, mine, recovery=recovery)
 
 
@@ -115,26 +108,26 @@ def test_recover(server: Server, open_dogs: Any) -> None:
     diverge(server, open_dogs, mine, other)
     frame, old = mine["Dog"], mine.core.store.file
     mine.sync_session.resume()
-    mine.upload_all_local_changes(timeout=10)
-    mine.download_all_server_changes(timeout=10)
-    other.download_all_server_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
+    mine.download_all_server_changes(timeout=WAIT)
+    other.download_all_server_changes(timeout=WAIT)
     wanted = {1: "mine", 3: "theirs", 50: "offline", 60: "theirs"}
     assert names(mine) == names(other) == wanted
     assert len(frame) == 4
     assert mine.core.store.file != old
-    until(lambda: len(seen) == 2)
+    assert until(lambda: len(seen) == 2)
     assert seen == [4, (4, 4)]
     lost = mine.quarantine().to_dict("records")
     assert [(r["class"], r["primary_key"], r["kind"]) for r in lost] == [("Dog", 2, "client reset")]
     assert json.loads(lost[0]["values"])["name"] == "mine"
     assert mine.sync_session.last_reset.recovered
-    until(lambda: mine.core.store.extra["pending_reset"] is None)
+    assert until(lambda: mine.core.store.extra["pending_reset"] is None)
     # Nothing of the fresh copy is left, and the realm opens again as any other.
     assert not (mine.path / "fresh").exists()
     mine.close()
     again = open_dogs("a")
     write(again, dog(70))
-    again.upload_all_local_changes(timeout=10)
+    again.upload_all_local_changes(timeout=WAIT)
     assert len(again.quarantine()) == 1
 
 
@@ -144,7 +137,7 @@ def test_discard(server: Server, open_dogs: Any, mode: str, recovery: bool) -> N
     mine, other = open_dogs("a", client_reset=mode), open_dogs("b")
     diverge(server, open_dogs, mine, other, recovery=recovery)
     mine.sync_session.resume()
-    mine.download_all_server_changes(timeout=10)
+    mine.download_all_server_changes(timeout=WAIT)
     assert names(mine) == {1: "Rex", 3: "theirs", 60: "theirs"}
     outcome = mine.sync_session.last_reset
     assert (outcome.recovered, outcome.lost) == (False, 3)
@@ -165,10 +158,10 @@ def test_recover_where_it_is_not_allowed(server: Server, open_dogs: Any) -> None
     diverge(server, open_dogs, mine, open_dogs("b"), recovery=False)
     mine.sync_session.resume()
     with pytest.raises(rf.ClientResetError, match="does not permit"):
-        mine.download_all_server_changes(timeout=10)
+        mine.download_all_server_changes(timeout=WAIT)
     assert mine.sync_session.state == "inactive"
     assert names(mine)[50] == "offline"
-    until(lambda: told and errors)
+    assert until(lambda: told and errors)
     assert errors[0].recovery_path == told[0]
     mine.close()
     with rf.Realm.open(path=told[0], schema=[DOG], read_only=True) as copy:
@@ -183,11 +176,11 @@ def test_manual(server: Server, open_dogs: Any) -> None:
     manual = {"mode": "manual", "on_manual": lambda _session, path: told.append(path)}
     mine = open_dogs("a", client_reset=manual)
     write(mine, dog(1))
-    mine.upload_all_local_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
     reset(server, open_dogs, mine)
-    until(lambda: told)
+    assert until(lambda: told)
     with pytest.raises(rf.ClientResetError):
-        mine.upload_all_local_changes(timeout=10)
+        mine.upload_all_local_changes(timeout=WAIT)
     mine.close()
     assert (Path(told[0]) / "manifest.json").exists() or list(Path(told[0]).glob("journal*"))
     assert names(open_dogs("a")) == {1: "Rex"}
@@ -197,7 +190,7 @@ def test_trimmed_history(server: Server, open_dogs: Any) -> None:
     """A client that was away while the server trimmed its log recovers like any other, pending subscriptions too."""
     mine, other = open_dogs("a"), open_dogs("b")
     write(mine, dog(1))
-    mine.upload_all_local_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
     mine.sync_session.pause()
     write(mine, dog(2, "offline"))
     if open_dogs.mode == "flexible":
@@ -205,15 +198,15 @@ def test_trimmed_history(server: Server, open_dogs: Any) -> None:
             subs.add("Dog", "age > 3", name="old")
     for key in range(10, 13):
         write(other, dog(key))
-        other.upload_all_local_changes(timeout=10)
-    other.download_all_server_changes(timeout=10)
+        other.upload_all_local_changes(timeout=WAIT)
+    other.download_all_server_changes(timeout=WAIT)
     assert order(Path(str(server.data)), open_dogs.app_id, "trim", keep=0, older_than=None)["entries"] > 0
     mine.sync_session.resume()
     if open_dogs.mode == "flexible":
-        mine.subscriptions.wait_for_synchronization(timeout=10)
+        mine.subscriptions.wait_for_synchronization(timeout=WAIT)
         assert mine.subscriptions.find_by_name("old") is not None
-    mine.upload_all_local_changes(timeout=10)
-    mine.download_all_server_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
+    mine.download_all_server_changes(timeout=WAIT)
     assert names(mine) == {1: "Rex", 2: "offline", 10: "Rex", 11: "Rex", 12: "Rex"}
     assert mine.sync_session.last_reset is not None
 
@@ -262,7 +255,7 @@ wrap(*{"download": (ClientReset, "_download", True), "before the commit": (Realm
 app = rf.App(app_id, base_url=url, base_file_path=base)
 sync = rf.SyncConfiguration(app.current_user, flexible=True)
 realm = rf.Realm.open(path="dogs.realm", sync=sync)
-realm.download_all_server_changes(timeout=20)
+realm.download_all_server_changes(timeout=60.0)
 """
 
 
@@ -277,9 +270,9 @@ def test_killed_at_a_step(server: Server, open_dogs: Any, tmp_path: Path, step: 
     done = subprocess.run(arguments, timeout=60, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     again = open_dogs("a")
-    again.upload_all_local_changes(timeout=10)
-    again.download_all_server_changes(timeout=10)
-    other.download_all_server_changes(timeout=10)
+    again.upload_all_local_changes(timeout=WAIT)
+    again.download_all_server_changes(timeout=WAIT)
+    other.download_all_server_changes(timeout=WAIT)
     assert names(again) == names(other) == {1: "mine", 3: "theirs", 50: "offline", 60: "theirs"}
     assert len(again.quarantine()) == 1
     assert not (again.path / "fresh").exists()
@@ -321,7 +314,7 @@ def test_a_server_that_resets_every_file(server: Server, open_dogs: Any, mode: s
     callbacks = {"on_fallback": lambda _session, path: told.append(path)}
     mine = open_dogs("a", client_reset={"mode": mode, **callbacks}, on_error=lambda _s, e: errors.append(e))
     write(mine, dog(1))
-    mine.upload_all_local_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
     mine.sync_session.pause()
     write(mine, dog(2, "offline"))
     known = history(server, open_dogs)
@@ -330,8 +323,8 @@ def test_a_server_that_resets_every_file(server: Server, open_dogs: Any, mode: s
     try:
         mine.sync_session.resume()
         with pytest.raises(rf.ClientResetError, match="It failed"):
-            mine.download_all_server_changes(timeout=10)
-        until(lambda: told and errors)
+            mine.download_all_server_changes(timeout=WAIT)
+        assert until(lambda: told and errors)
         ended_for_good(mine)
         assert (len(told), len(errors)) == (1, 1)
         assert len(known.files) == before + 1
@@ -373,14 +366,14 @@ def test_a_reset_within_a_reset(server: Server, open_dogs: Any, mode: str, reset
         callbacks["on_after"] = lambda _before, _after: until(is_asked_again)
     mine = open_dogs("a", client_reset={"mode": mode, **callbacks})
     write(mine, dog(1))
-    mine.upload_all_local_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
     mine.sync_session.pause()
     write(mine, dog(2, "offline"))
     reset(server, open_dogs, mine)
     mine.sync_session.resume()
     with pytest.raises(rf.ClientResetError, match="did not succeed either"):
-        mine.upload_all_local_changes(timeout=20)
-    until(lambda: told)
+        mine.upload_all_local_changes(timeout=WAIT)
+    assert until(lambda: told)
     ended_for_good(mine)
     assert (len(done), len(told)) == (resets, 1)
     assert names(mine) == ({1: "Rex", 2: "offline"} if mode == RECOVER else {1: "Rex"})
@@ -396,13 +389,13 @@ def test_logged_out_while_resetting(server: Server, open_dogs: Any) -> None:
     fallback["on_fallback"] = lambda _session, path: told.append(path)
     mine = open_dogs("a", client_reset={"mode": RECOVER, **fallback})
     write(mine, dog(1))
-    mine.upload_all_local_changes(timeout=10)
+    mine.upload_all_local_changes(timeout=WAIT)
     mine.sync_session.pause()
     write(mine, dog(2, "offline"))
     reset(server, open_dogs, mine)
     mine.sync_session.resume()
     with pytest.raises(rf.RealmError):
-        mine.download_all_server_changes(timeout=10)
+        mine.download_all_server_changes(timeout=WAIT)
     ended_for_good(mine)
     assert mine.sync_session.state == "inactive"
     assert isinstance(mine.sync_session.fatal_error, rf.AuthError)
@@ -420,10 +413,10 @@ def test_one_reset_after_another(server: Server, open_dogs: Any) -> None:
         write(mine, dog(key, "offline"))
         reset(server, open_dogs, mine)
         mine.sync_session.resume()
-        mine.upload_all_local_changes(timeout=10)
-        mine.download_all_server_changes(timeout=10)
+        mine.upload_all_local_changes(timeout=WAIT)
+        mine.download_all_server_changes(timeout=WAIT)
         assert mine.sync_session.last_reset.recovered
-        until(lambda: mine.core.store.extra["pending_reset"] is None)
-    other.download_all_server_changes(timeout=10)
+        assert until(lambda: mine.core.store.extra["pending_reset"] is None)
+    other.download_all_server_changes(timeout=WAIT)
     assert names(mine) == names(other) == {1: "offline", 2: "offline", 3: "offline"}
     assert mine.quarantine().empty

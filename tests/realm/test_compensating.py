@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import pytest
 
 import realmframe as rf
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "tags": "string[]"}, "_id")
-WAIT = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +57,6 @@ def write(realm: rf.Realm, key: int, name: str) -> None:
         tx.upsert("Dog", [{"_id": key, "name": name, "tags": ["a", "b"]}])
 
 
-def until(condition: Callable[[], Any], seconds: float = WAIT) -> None:
-    """Wait for something."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
 def keys(realm: rf.Realm) -> list[int]:
     """Give the keys that are here."""
     realm.refresh()
@@ -96,8 +87,8 @@ def test_survives_reopening(open_dogs: Any, checkpoint: bool) -> None:
         write(mine, 2, "Tom")
         write(mine, 3, "Rex")
         write(mine, 4, "Kit")
-        until(lambda: keys(mine) == [1, 3])
-        until(lambda: len(errors) == 2)
+        assert until(lambda: keys(mine) == [1, 3])
+        assert until(lambda: len(errors) == 2)
         assert [type(e) for e in errors] == [rf.CompensatingWriteError] * 2
         assert [(w["class"], w["primary_key"]) for e in errors for w in e.writes] == [("Dog", 2), ("Dog", 4)]
         if checkpoint:
@@ -111,9 +102,9 @@ def test_survives_reopening(open_dogs: Any, checkpoint: bool) -> None:
         assert keys(again) == [1, 3]
         assert again.quarantine().equals(first)
         write(again, 5, "Max")
-        until(lambda: len(lost(again)) == 3)
+        assert until(lambda: len(lost(again)) == 3)
         assert lost(again)[:2] == wanted
-        until(lambda: len(errors) == 3)
+        assert until(lambda: len(errors) == 3)
     with open_dogs("b") as other:
         other.download_all_server_changes(WAIT)
         assert keys(other) == [1, 3]
@@ -127,12 +118,12 @@ def test_told_after_a_cut_connection(server: Server, open_dogs: Any) -> None:
             before = kept(server)
             line.fault(stall_after=0)  # uploads arrive, answers do not
             write(mine, 2, "Tom")
-            until(lambda: kept(server) == before + 1)
+            assert until(lambda: kept(server) == before + 1)
             assert (keys(mine), errors) == ([2], [])
             line.cut()
             line.heal()
-            until(lambda: keys(mine) == [])
-            until(lambda: errors)
+            assert until(lambda: keys(mine) == [])
+            assert until(lambda: errors)
             mine.download_all_server_changes(WAIT)
             assert len(errors) == 1
             assert lost(mine) == [("Dog", 2, "compensating write", "Tom", ["a", "b"])]
@@ -158,8 +149,8 @@ app = rf.App(app_id, base_url=url, base_file_path=base)
 realm = rf.Realm.open(path="dogs.realm", sync=rf.SyncConfiguration(app.current_user, flexible=True))
 with realm.write() as tx:
     tx.upsert("Dog", [{"_id": 2, "name": "Tom", "tags": ["a", "b"]}])
-realm.upload_all_local_changes(timeout=20)
-realm.download_all_server_changes(timeout=20)
+realm.upload_all_local_changes(timeout=60.0)
+realm.download_all_server_changes(timeout=60.0)
 """
 
 
@@ -173,6 +164,6 @@ def test_killed_while_it_is_reverted(server: Server, open_dogs: Any, tmp_path: P
     with rf.Realm.open(path=tmp_path / "a" / "dogs.realm", schema=[DOG], read_only=True) as left:
         assert (keys(left), len(left.quarantine())) == (([], 1) if step == "after" else ([2], 0))
     with open_dogs("a") as again:
-        until(lambda: keys(again) == [])
+        assert until(lambda: keys(again) == [])
         again.download_all_server_changes(WAIT)
         assert lost(again) == [("Dog", 2, "compensating write", "Tom", ["a", "b"])]

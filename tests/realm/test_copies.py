@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 
 import realmframe as rf
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "owner": "Person?"}, "_id")
 PERSON = rf.ObjectSchema("Person", {"_id": "string", "age": "int?"}, "_id")
-WAIT = 20.0
 MODES = ("flexible", "partition")
 Sync = Callable[..., rf.SyncConfiguration]
 
@@ -63,16 +62,6 @@ def content(realm: rf.Realm) -> dict[int, tuple[str, str]]:
     realm.refresh()
     dogs = realm["Dog"]
     return {k: (n, str(o)) for k, n, o in zip(dogs._id.tolist(), dogs.name, dogs.owner, strict=True)}
-
-
-def until(holds: Callable[[], object]) -> bool:
-    """Wait until something holds."""
-    ends = time.monotonic() + WAIT
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.parametrize("mode", MODES)

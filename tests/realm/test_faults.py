@@ -14,6 +14,7 @@ import realmframe as rf
 from realmframe import errors
 from realmframe.client.loop import stop_sync_loop
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "age": "int?"}, "_id")
 OTHER = rf.ObjectSchema("Dog", {"_id": "int", "age": "string?"}, "_id")
@@ -28,7 +29,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         with _open(user, [DOG]) as realm:
             with realm.write() as tx:
                 tx.upsert("Dog", {"_id": 1, "age": 3})
-            realm.upload_all_local_changes(timeout=20.0)
+            realm.upload_all_local_changes(timeout=WAIT)
         yield made
         stop_sync_loop()
 

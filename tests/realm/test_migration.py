@@ -8,8 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from realmframe.server.answers import now
 from realmframe.store import RealmStore, difference_changeset, objects_changeset, schema_changeset
 from realmframe.testing import Server
 from realmframe.wire import Action, JsonError, json_error_body
+from tests.waiting import WAIT, until
 
 from .test_several_processes import Child
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "owner": "string?", "tags": "string[]"}, "_id")
 CAT = rf.ObjectSchema("Cat", {"_id": "int", "owner": "string?"}, "_id")
 QUERY = 'owner == "me"'
-WAIT = 20.0
 
 
 class Moving:
@@ -129,14 +128,6 @@ def settle(realm: rf.Realm) -> dict[int, str]:
     realm.download_all_server_changes(WAIT)
     realm.refresh()
     return dict(zip(realm["Dog"]["_id"].tolist(), realm["Dog"]["name"].tolist(), strict=True))
-
-
-def until(condition: Callable[[], Any], seconds: float = WAIT) -> None:
-    """Wait for something."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def away(realm: rf.Realm, key: int) -> None:
@@ -263,11 +254,11 @@ def test_opened_flexibly(moving: Moving) -> None:
     mine.close()
     mine = moving.open("a", flexible=True)
     assert settle(mine) == {1: "Rex", 2: "offline"}
-    until(lambda: Migration.of(mine.core.store) is None)
+    assert until(lambda: Migration.of(mine.core.store) is None)
     owner = mine.core.store.owner
     assert owner is not None
     assert owner.partition is None
-    until(lambda: "migratedPartition" not in moving.binds[-1])
+    assert until(lambda: "migratedPartition" not in moving.binds[-1])
     write(mine, 3, "native")
     assert settle(mine) == {1: "Rex", 2: "offline", 3: "native"}
     with mine.subscriptions.update(timeout=WAIT) as subs:
@@ -291,7 +282,7 @@ def test_another_process_follows(moving: Moving) -> None:
     try:
         moving.migrate()
         moving.engine.end_user(moving.app_id, mine.sync_session.options.user_id)  # its connection is closed
-        until(lambda: mine.sync_session.options.flexible)
+        assert until(lambda: mine.sync_session.options.flexible)
         write(mine, 2, "mine")
         settle(mine)
         mine.close()

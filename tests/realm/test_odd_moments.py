@@ -14,6 +14,7 @@ import pytest
 import realmframe as rf
 from realmframe.client.loop import in_sync_thread
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 
@@ -76,7 +77,7 @@ def test_closed_in_the_sync_thread(server: Server, tmp_path: Path) -> None:
         assert realm.core.closed.wait(20.0)
         with rf.Realm.open(**configuration(user)) as again:
             write(again, 1)
-            again.upload_all_local_changes(timeout=20.0)
+            again.upload_all_local_changes(timeout=WAIT)
 
 
 def test_the_phase_of_a_connection_that_is_being_opened(server: Server, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def write(realm, key):
         tx.upsert("Dog", [{"_id": key}])
 realm = rf.Realm.open(path="dogs.realm", schema=[DOG], sync=sync)
 write(realm, 1)
-realm.upload_all_local_changes(timeout=20)
+realm.upload_all_local_changes(timeout=60.0)
 child = os.fork()
 if child == 0:
     status = 1
@@ -147,11 +148,11 @@ if child == 0:
         realm.close()
         again = rf.Realm.open(path="dogs.realm", sync=sync)
         write(again, 2)
-        again.upload_all_local_changes(timeout=20)
-        again.download_all_server_changes(timeout=20)
+        again.upload_all_local_changes(timeout=60.0)
+        again.download_all_server_changes(timeout=60.0)
         other, heard = rf.Realm.open(path="more.realm", schema=[DOG], sync=sync), []
         other.sync_session.progress(heard.append)
-        other.download_all_server_changes(timeout=20)
+        other.download_all_server_changes(timeout=60.0)
         assert sorted(other["Dog"]["_id"]) == [1, 2]
         again.close(); other.close()
         assert heard
@@ -163,9 +164,9 @@ if child == 0:
         sys.stderr.flush()
         os._exit(status)
 assert os.waitpid(child, 0)[1] == 0
-realm.download_all_server_changes(timeout=20)
+realm.download_all_server_changes(timeout=60.0)
 write(realm, 3)
-realm.upload_all_local_changes(timeout=20)
+realm.upload_all_local_changes(timeout=60.0)
 assert sorted(realm["Dog"]["_id"]) == [1, 2, 3]
 realm.close()
 """

@@ -16,6 +16,7 @@ import pytest
 
 import realmframe as rf
 from realmframe.realm.core import is_open
+from tests.waiting import WAIT, until
 
 #: A task of anyio that is cancelled before it began is not awaited; it happens when the test ends while connecting.
 pytestmark = [
@@ -53,7 +54,7 @@ def seed(login: Login, *names: str) -> None:
     with rf.Realm.open(**configuration(login("seeder"))) as realm:
         with realm.write() as tx:
             tx.upsert("Dog", [{"_id": i, "name": n} for i, n in enumerate(names)])
-        realm.upload_all_local_changes(timeout=10.0)
+        realm.upload_all_local_changes(timeout=WAIT)
 
 
 def test_write_here_see_there(login: Login) -> None:
@@ -67,8 +68,8 @@ def test_write_here_see_there(login: Login) -> None:
         with rf.Realm.open(**configuration(login("c"))) as other:
             with other.write() as tx:
                 tx.upsert("Dog", {"_id": 9, "name": "Eve"})
-            other.upload_all_local_changes(timeout=10.0)
-            assert realm.wait_for_changes(timeout=10.0)
+            other.upload_all_local_changes(timeout=WAIT)
+            assert realm.wait_for_changes(timeout=WAIT)
             assert sorted(dogs.name) == ["Ada", "Eve", "Rex"]
 
 
@@ -84,13 +85,13 @@ def test_open_immediately_returns_at_once_and_fills(login: Login, server: Any) -
     """open_immediately does not wait for the server, writes the subscriptions, and syncs in the background."""
     seed(login, "Rex")
     user = login("b")
-    server.line.fault(latency=0.1)
-    begun = time.monotonic()
+    server.line.fault(stall_after=0)
     kind = rf.OpenRealmBehaviorConfiguration("open_immediately", 0.0, "throw_exception")
     with rf.Realm.open(**configuration(user, behaviour=kind)) as realm:
-        assert time.monotonic() - begun < 0.5
+        assert not realm.sync_session.is_connected
         assert len(realm.subscriptions) == 1
-        realm.subscriptions.wait_for_synchronization(timeout=10.0)
+        server.line.heal()
+        realm.subscriptions.wait_for_synchronization(timeout=WAIT)
         realm.refresh()
         assert list(realm["Dog"].name) == ["Rex"]
 
@@ -109,7 +110,7 @@ def test_after_the_time_out_the_frame_fills(login: Login, server: Any) -> None:
         while len(dogs) == 0 and time.monotonic() < ends:
             realm.wait_for_changes(timeout=1.0)
         assert list(dogs.name) == ["Rex"]
-        realm.subscriptions.wait_for_synchronization(timeout=10.0)
+        realm.subscriptions.wait_for_synchronization(timeout=WAIT)
         assert not dogs.realm.is_stale
     assert counted == [1]
 
@@ -277,10 +278,7 @@ def test_cancel(login: Login, server: Any) -> None:
 
 def left_behind(user: rf.User) -> bool:
     """Tell whether a realm of the user is still open after a while."""
-    path, ends = user.app.base_file_path / "dogs.realm", time.monotonic() + 5
-    while is_open(path) and time.monotonic() < ends:
-        time.sleep(0.005)
-    return is_open(path)
+    return not until(lambda: not is_open(user.app.base_file_path / "dogs.realm"))
 
 
 def test_cancel_before_anybody_waits(login: Login, server: Any) -> None:
@@ -290,7 +288,7 @@ def test_cancel_before_anybody_waits(login: Login, server: Any) -> None:
     opening = rf.Realm.begin_open(**configuration(user, behaviour=behaviour(None)))
     begun = time.monotonic()
     opening.cancel()
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 2.0
     assert opening.done()
     assert not left_behind(user)
     with pytest.raises(rf.CancelledError):
@@ -398,15 +396,15 @@ def test_many_open_async_time_out_together(login: Login, server: Any) -> None:
     async def one(user: rf.User) -> float:
         begun = time.monotonic()
         with pytest.raises(rf.OpenTimeoutError):
-            await rf.Realm.open_async(**configuration(user, behaviour=behaviour(0.4)))
+            await rf.Realm.open_async(**configuration(user, behaviour=behaviour(1.0)))
         return time.monotonic() - begun
 
     async def main() -> list[float]:
         return await asyncio.gather(*map(one, users))
 
     took = asyncio.run(main())
-    assert min(took) >= 0.4
-    assert max(took) < 1.4  # one after another, a few at a time, they would take longer
+    assert min(took) >= 1.0
+    assert max(took) < 3.0  # one after another, a few at a time, they would take longer
 
 
 @pytest.mark.parametrize("after", [0.0, 0.001, 0.01, 0.1])
@@ -457,11 +455,11 @@ def test_open_while_the_last_session_is_ending(login: Login, server: Any, at_end
         else:
             realm = rf.Realm.open(**wanted)
             assert list(realm["Dog"].name) == ["Rex"]
-        assert 0.2 <= time.monotonic() - begun < 1.0
+        assert 0.2 <= time.monotonic() - begun < 5.0  # what it would have waited for takes twice as long
         session.store.integrate = integrate  # type: ignore[method-assign]
         release.set()
         with realm or rf.Realm.open(**configuration(user, behaviour=behaviour(10.0))) as again:
-            again.download_all_server_changes(timeout=10.0)
+            again.download_all_server_changes(timeout=WAIT)
             assert sorted(again["Dog"].name) == ["Ada", "Rex"]
             assert again.sync_session.is_current
 

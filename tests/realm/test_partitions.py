@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +13,10 @@ import realmframe as rf
 from realmframe.model import ObjectId
 from realmframe.server import Permissions
 from realmframe.testing import Server
+from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "tags": "string[]"}, "_id")
 CAT = rf.ObjectSchema("Cat", {"_id": "int", "name": "string?"}, "_id")
-WAIT = 20.0
 #: Who may do what, by user id; filled by the tests.
 READERS: dict[str, set[Any]] = {}
 WRITERS: dict[str, set[Any]] = {}
@@ -69,16 +68,6 @@ def write(realm: rf.Realm, cls: str, key: int, **values: Any) -> None:
     """Write one object."""
     with realm.write() as tx:
         tx.upsert(cls, {"_id": key} | values)
-
-
-def until(holds: Callable[[], object], seconds: float = WAIT) -> bool:
-    """Wait until something holds."""
-    ends = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def names(realm: rf.Realm, cls: str = "Dog") -> dict[int, str]:

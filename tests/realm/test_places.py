@@ -13,6 +13,7 @@ import realmframe as rf
 from realmframe.client.loop import stop_sync_loop
 from realmframe.realm.place import WrittenObject
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 SCHEMA = [
     {
@@ -351,17 +352,17 @@ def test_concurrent_edits_merge(pair: tuple[rf.Realm, rf.Realm], name: str) -> N
     one, two = pair
     with one.write() as tx:
         tx.create("Person", START | {"_id": key})
-    one.upload_all_local_changes(timeout=30.0)
-    two.download_all_server_changes(timeout=30.0)
+    one.upload_all_local_changes(timeout=WAIT)
+    two.download_all_server_changes(timeout=WAIT)
     two.sync_session.pause()
     for realm, do in ((one, first), (two, second)):
         with realm.write() as tx:
             do(tx.object("Person", key))
-    one.upload_all_local_changes(timeout=30.0)
+    one.upload_all_local_changes(timeout=WAIT)
     two.sync_session.resume()
-    two.upload_all_local_changes(timeout=30.0)
+    two.upload_all_local_changes(timeout=WAIT)
     for realm in pair:
-        realm.download_all_server_changes(timeout=30.0)
+        realm.download_all_server_changes(timeout=WAIT)
     ends = [next(r[field] for r in realm["Person"].to_dict("records") if r["_id"] == key) for realm in pair]
     ends = [sorted(e) if field == "labels" else e for e in ends]
     assert ends[0] == ends[1]

@@ -12,9 +12,9 @@ import pytest
 import realmframe as rf
 from realmframe.query.flexible import MAX_TEXT
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
-WAIT = 20.0
 #: Not too long for one subscription, but for a set, together with what is put around it.
 TOO_LONG = f"name == '{'x' * (MAX_TEXT - 11)}'"
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import pytest
 import realmframe as rf
 from realmframe.server.admin import order
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
-WAIT = 20.0
 CHILD = """
 import json, os, signal, sys
 import realmframe as rf
@@ -63,7 +62,7 @@ for line in sys.stdin:
     elif what == "state":
         answer = [realm.sync_session.state, realm.sync_session.connection_state]
     elif what == "upload":
-        realm.upload_all_local_changes(timeout=20)
+        realm.upload_all_local_changes(timeout=60.0)
     elif what == "download":
         try:
             realm.download_all_server_changes(timeout=rest[0])
@@ -176,14 +175,6 @@ def names(realm: rf.Realm) -> dict[int, str]:
     return dict(zip(realm["Dog"]["_id"].tolist(), realm["Dog"]["name"].tolist(), strict=True))
 
 
-def until(condition: Callable[[], Any], seconds: float = WAIT) -> None:
-    """Wait for something."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
 def test_a_wait_where_another_process_syncs(site: Site) -> None:
     """It ends when everything is here that the server has now, and not before."""
     mine, other = site.open("a", through_line=True), site.open("b")
@@ -256,7 +247,7 @@ def test_both_have_unsent_changes(site: Site) -> None:
     site.line.heal()
     mine.sync_session.reconnect()
     wanted = {1: "mine", 10: "mine", 11: "child", 12: "theirs"}
-    until(lambda: names(mine) == child.names() == wanted)
+    assert until(lambda: names(mine) == child.names() == wanted)
     child.ask("upload")
     other.download_all_server_changes(WAIT)
     assert names(other) == wanted
@@ -268,7 +259,7 @@ def test_both_have_unsent_changes(site: Site) -> None:
     # Both can go on: what the one that does not sync writes goes up under the new number.
     child.ask("write", 20, "later")
     child.ask("upload")
-    until(lambda: names(other) == wanted | {20: "later"})
+    assert until(lambda: names(other) == wanted | {20: "later"})
 
 
 @pytest.mark.parametrize("site", ["flexible"], indirect=True)
@@ -277,14 +268,14 @@ def test_the_resetting_process_is_killed(site: Site, dies: str) -> None:
     """The other one takes over, wherever the first one was."""
     site.open("a").close()
     child = site.child("a", client_reset="recover_unsynced_changes", dies=dies)
-    until(lambda: child.ask("state")[1] == "connected")
+    assert until(lambda: child.ask("state")[1] == "connected")
     child.ask("write", 1, "Rex")
     child.ask("upload")
     now = rf.OpenRealmBehaviorConfiguration("open_immediately")
     mine, other = site.open("a", through_line=True, existing_realm_file_behavior=now), site.open("b")
     assert mine.sync_session.connection_state == "disconnected"
     site.line.fault(down=True)
-    until(lambda: child.ask("state")[1] != "connected")
+    assert until(lambda: child.ask("state")[1] != "connected")
     write(mine, 2, "offline")
     child.ask("write", 3, "child")
     site.reset(mine)
@@ -303,7 +294,7 @@ def test_manual(site: Site) -> None:
     """Each process is told, one after the other; the last one to close moves the files aside."""
     site.open("a").close()
     child = site.child("a", client_reset="manual")
-    until(lambda: child.ask("state")[1] == "connected")
+    assert until(lambda: child.ask("state")[1] == "connected")
     child.ask("write", 1, "Rex")
     child.ask("upload")
     told: list[str] = []
@@ -312,10 +303,10 @@ def test_manual(site: Site) -> None:
     mine = site.open("a", through_line=True, existing_realm_file_behavior=now, client_reset=manual)
     path = mine.path
     site.reset(mine)
-    until(lambda: child.ask("told"))
+    assert until(lambda: child.ask("told"))
     assert child.ask("state") == ["inactive", "disconnected"]
     # The one that failed lets go of the realm: the other one takes over, and learns it from the server itself.
-    until(lambda: told)
+    assert until(lambda: told)
     assert mine.sync_session.state == "inactive"
     assert told == child.ask("told")
     write(mine, 2, "offline")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 CAT = rf.ObjectSchema("Cat", {"_id": "int"}, "_id")
@@ -53,8 +54,8 @@ def test_pause_and_resume(realm: rf.Realm, server: Any) -> None:
         realm.upload_all_local_changes(timeout=0.05)
     uploaded = len(server.log)
     session.resume()
-    realm.upload_all_local_changes(timeout=10.0)
-    realm.download_all_server_changes(timeout=10.0)
+    realm.upload_all_local_changes(timeout=WAIT)
+    realm.download_all_server_changes(timeout=WAIT)
     assert len(server.log) == uploaded + 1
     assert not dogs.realm.is_stale
     assert dogs.realm.pending_writes == 0
@@ -120,7 +121,7 @@ def test_waits_are_cancelled_on_request(login: Login, server: Any) -> None:
         write(realm, 1)
         begun = time.monotonic()
         with pytest.raises(rf.NetworkError):
-            realm.upload_all_local_changes(timeout=10.0)
+            realm.upload_all_local_changes(timeout=WAIT)
         assert 0.2 < time.monotonic() - begun < 5.0
 
 
@@ -134,7 +135,7 @@ def test_waits_go_on_by_default(login: Login, server: Any) -> None:
         assert isinstance(caught.value.__cause__, rf.NetworkError)
         server.start()
         realm.sync_session.reconnect()
-        realm.upload_all_local_changes(timeout=10.0)
+        realm.upload_all_local_changes(timeout=WAIT)
 
 
 def test_log_out_stops_sessions(realm: rf.Realm) -> None:
@@ -170,7 +171,7 @@ def test_two_objects_of_one_realm(realm: rf.Realm, login: Login) -> None:
         write(again, 5)
         assert realm.refresh()
         assert list(realm["Dog"]._id) == [5]
-    realm.upload_all_local_changes(timeout=10.0)
+    realm.upload_all_local_changes(timeout=WAIT)
 
 
 def script(folder: Path, url: str, body: str) -> str:
@@ -210,7 +211,7 @@ def test_another_process_writes_and_this_one_uploads(login: Login, server: Any) 
         body = """
             with realm.write() as tx:
                 tx.create("Dog", {"_id": 77, "name": "other"})
-            realm.upload_all_local_changes(timeout=20.0)
+            realm.upload_all_local_changes(timeout=60.0)
             realm.close()
         """
         code = script(user.app.base_file_path, server.url, body)
@@ -244,7 +245,7 @@ def test_killed_between_steps(login: Login, server: Any, moment: str) -> None:
     kept = ["kept"] if "kept" in KILLS[moment] else []
     with open_dogs(user) as realm:
         assert list(realm["Dog"].name) == kept
-        realm.upload_all_local_changes(timeout=10.0)
+        realm.upload_all_local_changes(timeout=WAIT)
         assert len(realm.subscriptions) == 1
     with open_dogs(login("c")) as other:
         assert list(other["Dog"].name) == kept

@@ -23,6 +23,7 @@ from realmframe.store.arrays import arrow_to_model
 from realmframe.store.mixed import exact
 from realmframe.testing import Server
 from tests.values import FORMS, KEYS, ROWS, SCALARS, SCHEMA, TARGETS, YEAR_1, YEAR_9999, equal_in_a_set, value_of
+from tests.waiting import WAIT
 
 WAYS = ["dicts", "frame", "arrow", "upsert"]
 STEPS = ["written", "reopened", "edited", "received"]
@@ -359,7 +360,7 @@ def test_asymmetric_objects_arrive(tmp_path: Path) -> None:
             with realm.write() as tx:
                 tx.create("Event", event)
             sent = tx.changeset.encode()
-            realm.upload_all_local_changes(timeout=30.0)
+            realm.upload_all_local_changes(timeout=WAIT)
         stop_sync_loop()
     stored = b"".join(p.read_bytes() for p in (tmp_path / "server").rglob("*") if p.is_file())
     assert sent in stored

@@ -17,10 +17,10 @@ import realmframe as rf
 from realmframe.cli import main
 from realmframe.realm.core import is_open
 from realmframe.testing import Server
+from tests.waiting import WAIT, until
 
 DOG = {"name": "Dog", "primaryKey": "_id", "properties": {"_id": "int", "name": "string?"}}
 NOW = rf.OpenRealmBehaviorConfiguration("open_immediately")
-WAIT = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +61,6 @@ def sync(user: rf.User, behavior: Any = NOW, **options: Any) -> rf.SyncConfigura
     return rf.SyncConfiguration(
         user, flexible=True, new_realm_file_behavior=behavior, existing_realm_file_behavior=behavior, **options
     )
-
-
-def until(condition: Any, seconds: float = WAIT) -> bool:
-    """Wait until something holds; tell whether it does."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # ---------------------------------------------------------------------- offline
@@ -122,7 +112,7 @@ def test_tokens_are_renewed_while_syncing(server: Server, tmp_path: Path) -> Non
         first, states = user.access_token, []
         realm.download_all_server_changes(timeout=WAIT)
         stop = realm.sync_session.listen(lambda: states.append(realm.sync_session.connection_state))
-        assert until(lambda: user.access_token != first, 8.0)
+        assert until(lambda: user.access_token != first)
         stop()
         assert set(states) <= {"connected"}
 

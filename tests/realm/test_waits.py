@@ -13,6 +13,7 @@ import pytest
 
 import realmframe as rf
 from realmframe.testing import FaultProxy, Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 Login = Callable[..., rf.User]
@@ -215,4 +216,4 @@ def test_a_host_that_never_answers(tmp_path: Path, cancels: bool) -> None:
             with pytest.raises(expected, match="within 0.5 s" if cancels else "did not finish"):
                 realm.upload_all_local_changes(10.0 if cancels else 1.0)
             proxy.heal()
-            realm.upload_all_local_changes(20.0)
+            realm.upload_all_local_changes(WAIT)

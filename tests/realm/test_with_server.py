@@ -10,6 +10,7 @@ import pytest
 import realmframe as rf
 from realmframe.client.loop import stop_sync_loop
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?", "age": "int?"}, "_id")
 Open = Callable[..., rf.Realm]
@@ -50,8 +51,8 @@ def test_both_ways(open_dogs: Open) -> None:
         for writer, reader, key in ((one, two, 1), (two, one, 2)):
             with writer.write() as tx:
                 tx.upsert("Dog", {"_id": key, "name": f"dog {key}"})
-            writer.upload_all_local_changes(timeout=20.0)
-            reader.download_all_server_changes(timeout=20.0)
+            writer.upload_all_local_changes(timeout=WAIT)
+            reader.download_all_server_changes(timeout=WAIT)
         assert sorted(one["Dog"].name) == sorted(two["Dog"].name) == ["dog 1", "dog 2"]
 
 
@@ -60,13 +61,13 @@ def test_only_what_matches(open_dogs: Open) -> None:
     with open_dogs("a") as one:
         with one.write() as tx:
             tx.upsert("Dog", [{"_id": i, "age": i} for i in range(10)])
-        one.upload_all_local_changes(timeout=20.0)
+        one.upload_all_local_changes(timeout=WAIT)
         with open_dogs("b", "age > 6") as two:
             assert sorted(two["Dog"]._id) == [7, 8, 9]
             with one.write() as tx:
                 tx.upsert("Dog", [{"_id": 1, "age": 50}, {"_id": 9, "age": 0}])
-            one.upload_all_local_changes(timeout=20.0)
-            two.download_all_server_changes(timeout=20.0)
+            one.upload_all_local_changes(timeout=WAIT)
+            two.download_all_server_changes(timeout=WAIT)
             assert sorted(two["Dog"]._id) == [1, 7, 8]
 
 
@@ -75,19 +76,19 @@ def test_offline_edits_merge(open_dogs: Open) -> None:
     with open_dogs("a") as one, open_dogs("b") as two:
         with one.write() as tx:
             tx.upsert("Dog", {"_id": 1, "name": "Rex", "age": 1})
-        one.upload_all_local_changes(timeout=20.0)
-        two.download_all_server_changes(timeout=20.0)
+        one.upload_all_local_changes(timeout=WAIT)
+        two.download_all_server_changes(timeout=WAIT)
         two.sync_session.pause()
         with one.write() as tx:
             tx.update("Dog", 1, name="one")
         with two.write() as tx:
             tx.increment("Dog", 1, "age", 5)
             tx.create("Dog", {"_id": 2, "name": "two"})
-        one.upload_all_local_changes(timeout=20.0)
+        one.upload_all_local_changes(timeout=WAIT)
         two.sync_session.resume()
-        two.upload_all_local_changes(timeout=20.0)
+        two.upload_all_local_changes(timeout=WAIT)
         for realm in (one, two):
-            realm.download_all_server_changes(timeout=20.0)
+            realm.download_all_server_changes(timeout=WAIT)
         seen = [sorted(zip(r["Dog"]._id, r["Dog"].name, strict=True)) for r in (one, two)]
         assert seen == [[(1, "one"), (2, "two")]] * 2
         assert [int(r["Dog"].age[0]) for r in (one, two)] == [6, 6]
@@ -144,8 +145,8 @@ def test_a_copy_turns_a_local_realm_into_a_synced_one_and_back(
         local.write_copy_to(path="copy.realm", sync=sync())
     with rf.Realm.open(path="copy.realm", schema=[DOG], sync=sync()) as copy:
         assert len(copy["Dog"]) == 3
-        copy.upload_all_local_changes(timeout=20.0)
-        copy.download_all_server_changes(timeout=20.0)
+        copy.upload_all_local_changes(timeout=WAIT)
+        copy.download_all_server_changes(timeout=WAIT)
         assert copy.quarantine().empty
         copy.write_copy_to(tmp_path / "back.realm")
     with rf.Realm.open(path="other.realm", sync=sync()) as other:

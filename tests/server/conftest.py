@@ -32,8 +32,7 @@ from realmframe.wire import (
     encode,
     parse_server,
 )
-
-WAIT = 10.0
+from tests.waiting import WAIT
 
 
 class Rules:

@@ -20,9 +20,9 @@ from realmframe.server.checkpoints import checkpoint_folder
 from realmframe.server.history import History
 from realmframe.server.partitions import PREFIX, partition_of, respell
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
-WAIT = 20.0
 #: What older clients wrote, and what the SDKs do.
 SPELLINGS = [
     ('{"$numberLong":"5"}', 5),

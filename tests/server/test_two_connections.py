@@ -30,7 +30,7 @@ def test_an_upload_that_arrives_late(server, client):
     new.open(file, {"Cat": "(TRUEPREDICATE )"}, 1)
     new.mark(1)
     old.wire.send(Upload(1, 3, old.rules.version, 0, (UploadEntry(3, old.rules.version, 1000, 0, CAT),)))
-    old.wire.until(lambda: bool(old.errors), 5.0)
+    old.wire.until(lambda: bool(old.errors))
     assert [error.code for error in old.errors] == [200]
     new.mark(2)
     assert new.rules.upload < 3

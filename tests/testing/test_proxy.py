@@ -15,8 +15,8 @@ import pytest
 from realmframe.errors import UsageError
 from realmframe.testing import FaultProxy, Faults
 from realmframe.testing.websocket import MessageCounter
+from tests.waiting import WAIT
 
-WAIT = 10.0
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
 
