@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from realmframe.client.lost import reverted
 from realmframe.client.mismatch import explain_bad_changes
 from realmframe.client.pause import collection_paused
-from realmframe.errors import RealmError, SchemaMismatchError, StorageError
+from realmframe.errors import ChangesetError, RealmError, SchemaMismatchError, StorageError, SyncError
 from realmframe.session import events as ev
 from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import Progress
@@ -72,12 +72,9 @@ class Integration:
                 await asyncio.wait({work})
                 raise
             except RealmError as fault:
-                reason = explain_bad_changes(fault, entries, session.store.snapshot.schema)
-                if machine is not None and not isinstance(fault, StorageError):
-                    # In the words that the real engine has for it.
-                    is_schema = isinstance(reason, SchemaMismatchError)
-                    machine.integration_failed(f"Schema mismatch: {reason.message}" if is_schema else reason.message)
-                    session.binding.pump()
+                reason = self._tell(fault, machine, entries)
+                if self._awaits_reset(reason, machine):
+                    continue
                 raise reason from fault
             if machine is not None and session.binding.machine is machine:
                 machine.integrated(version, event.progress)
@@ -87,6 +84,32 @@ class Integration:
             session.transfer = session.transfer.after(objects=self._objects)
             session.waits.settle()
             session.notify()
+
+    def _tell(self, fault: RealmError, machine: ClientSession | None, entries: tuple[Any, ...]) -> RealmError:
+        """*loop* Tell the server of a download that could not be used; give the reason in the clearest words."""
+        reason = explain_bad_changes(fault, entries, self.session.store.snapshot.schema)
+        if machine is not None and not isinstance(fault, StorageError):
+            # In the words that the real engine has for it.
+            is_schema = isinstance(reason, SchemaMismatchError)
+            machine.integration_failed(f"Schema mismatch: {reason.message}" if is_schema else reason.message)
+            self.session.binding.pump()
+        return reason
+
+    def _awaits_reset(self, reason: RealmError, machine: ClientSession | None) -> bool:
+        """*loop* Report what the server answers with a client reset; whether there is one to wait for.
+
+        Nothing else can repair a realm that has gone astray from the server's; its own words come with the reset. A
+        fresh copy that is made for a reset is not repaired by another one.
+        """
+        session = self.session
+        if machine is None or not isinstance(reason, ChangesetError) or session.options.client_reset.mode == "none":
+            return False
+        self.clear()  # the session is deaf until then
+        session.caught_up = False
+        session.last_error = SyncError(f"A download cannot be applied: {reason.message}", code=212)
+        session.report(session.last_error)
+        session.patience.trouble()
+        return True
 
     def _commit(
         self,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import realmframe as rf
-from realmframe.client.reset import DISCARD, RECOVER, RECOVER_OR_DISCARD, mode_of
+from realmframe.client.reset import DISCARD, MANUAL, RECOVER, RECOVER_OR_DISCARD, mode_of
+from realmframe.errors import ChangesetError
 from realmframe.server.admin import order
 from realmframe.testing import Server
 from tests.waiting import WAIT, until
@@ -129,6 +130,47 @@ def test_recover(server: Server, open_dogs: Any) -> None:
     write(again, dog(70))
     again.upload_all_local_changes(timeout=WAIT)
     assert len(again.quarantine()) == 1
+
+
+@pytest.mark.parametrize("mode", [RECOVER, MANUAL])
+def test_download_that_cannot_be_applied(open_dogs: Any, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """The server is told, and what it then asks for is done: a realm that went astray is repaired, as in the SDKs."""
+    errors: list[Any] = []
+    told: list[Any] = []
+    options = (
+        {"mode": mode, "on_manual": lambda _session, error: told.append(error)} if mode == MANUAL else {"mode": mode}
+    )
+    mine = open_dogs("a", client_reset=options, on_error=lambda _session, error: errors.append(error))
+    other = open_dogs("b")
+    write(mine, dog(1))
+    mine.upload_all_local_changes(timeout=WAIT)
+    store = mine.core.store
+    integrate = store.integrate
+
+    def astray(*_arguments: Any, **_keywords: Any) -> Any:
+        raise ChangesetError("There is no such object.")
+
+    monkeypatch.setattr(store, "integrate", astray)
+    write(other, dog(2, "theirs"))
+    other.upload_all_local_changes(timeout=WAIT)
+    assert until(lambda: errors)
+    assert isinstance(errors[0], rf.SyncError)
+    assert not errors[0].is_fatal
+    assert "no such object" in errors[0].message
+    if mode == MANUAL:
+        assert until(lambda: len(errors) == 2)
+        assert isinstance(errors[1], rf.ClientResetError)
+        assert (errors[1].code, errors[1].action) == (212, "ClientReset")
+        assert mine.sync_session.state == "inactive"
+        return
+    assert until(lambda: mine.sync_session.last_reset is not None)
+    monkeypatch.setattr(store, "integrate", integrate)
+    write(mine, dog(3))
+    mine.upload_all_local_changes(timeout=WAIT)
+    other.download_all_server_changes(timeout=WAIT)
+    mine.download_all_server_changes(timeout=WAIT)
+    assert names(mine) == names(other) == {1: "Rex", 2: "theirs", 3: "Rex"}
+    assert mine.sync_session.fatal_error is None
 
 
 @pytest.mark.parametrize(("mode", "recovery"), [(DISCARD, True), (DISCARD, False), (RECOVER_OR_DISCARD, False)])
