@@ -15,14 +15,17 @@ from realmframe.errors import RealmError, UsageError
 
 
 def _serve(found: argparse.Namespace) -> int:
-    from realmframe.server import serve
+    from realmframe.server import Tls, serve
 
+    if found.tls_key is not None and found.tls_certificate is None:
+        raise UsageError("--tls-key needs --tls-certificate.")
     serve(
         data=found.data,
         host=found.host,
         port=found.port,
         development=not found.no_development,
         log_level=found.log_level,
+        tls=None if found.tls_certificate is None else Tls(found.tls_certificate, found.tls_key),
         **_account_options(found),
     )
     return 0
@@ -144,6 +147,8 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--no-development", action="store_true", help="refuse apps that do not exist and schema changes by clients"
     )
+    serve.add_argument("--tls-certificate", type=Path, metavar="FILE", help="serve https and wss with this certificate")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, unless it is in the same file")
 
     _add_accounts(serve.add_argument_group("users"))
 

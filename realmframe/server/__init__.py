@@ -22,6 +22,6 @@ from realmframe.server.application import create_app
 from realmframe.server.foreign import JwtProvider
 from realmframe.server.passwords import Mail
 from realmframe.server.permissions import Permissions
-from realmframe.server.running import serve
+from realmframe.server.running import Tls, serve
 
-__all__ = ["JwtProvider", "Mail", "Permissions", "create_app", "serve"]
+__all__ = ["JwtProvider", "Mail", "Permissions", "Tls", "create_app", "serve"]

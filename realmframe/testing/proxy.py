@@ -68,7 +68,7 @@ class FaultProxy:
         parts = urlsplit(target if isinstance(target, str) else target.url)
         if not parts.hostname or not parts.port:
             raise UsageError(f"FaultProxy needs a URL with host and port, not {target!r}.")
-        self._host, self._target_port = parts.hostname, parts.port
+        self._scheme, self._host, self._target_port = parts.scheme, parts.hostname, parts.port
         self.port = port
         self.faults = Faults(**faults)
         self.accepted = 0
@@ -84,8 +84,8 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Base URL for clients."""
-        return f"http://127.0.0.1:{self.port}"
+        """Base URL for clients, with the scheme of the server's: what is encrypted is passed on as it is."""
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:

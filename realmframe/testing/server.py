@@ -10,9 +10,12 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from realmframe.errors import NetworkError, UsageError
+
+if TYPE_CHECKING:
+    from realmframe.server.running import Tls
 
 __all__ = ["Server"]
 
@@ -32,6 +35,8 @@ class Server:
     process : bool
         Whether it runs in a process of its own (then it can be killed) or in a thread of this one.
     log_level : str
+    tls : realmframe.server.Tls, optional
+        Serve ``https`` and ``wss``; not in a process of its own.
     **options
         Passed on to :func:`realmframe.server.create_app`; in a process only ``development``.
 
@@ -53,11 +58,13 @@ class Server:
         port: int = 0,
         process: bool = False,
         log_level: str = "warning",
+        tls: Tls | None = None,
         **options: Any,
     ) -> None:
-        if process and set(options) - {"development"}:
+        if process and (tls is not None or set(options) - {"development"}):
             raise UsageError("A server in a process of its own takes no options but development.")
         self.data, self.port, self.process, self.log_level, self.options = data, port, process, log_level, options
+        self.tls = tls
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +72,7 @@ class Server:
     @property
     def url(self) -> str:
         """Base URL."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Server:
         self.start()
@@ -95,12 +102,17 @@ class Server:
         from realmframe.server import create_app
         from realmframe.server.running import configuration
 
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
-        self.port = int(listener.getsockname()[1])
-        app = create_app(self.data, **self.options)
-        server = self._server = uvicorn.Server(configuration(app, "127.0.0.1", self.port, self.log_level))
+        if self.tls is not None:
+            self.tls.check()
+        with contextlib.ExitStack() as undo:
+            listener = undo.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
+            self.port = int(listener.getsockname()[1])
+            app = create_app(self.data, **self.options)
+            settings = configuration(app, "127.0.0.1", self.port, self.log_level, self.tls)
+            undo.pop_all()
+        server = self._server = uvicorn.Server(settings)
 
         def run() -> None:
             with contextlib.closing(listener):
