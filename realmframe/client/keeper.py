@@ -73,7 +73,7 @@ class TokenKeeper:
                 due = read_token(record.access_token).refresh_at if record and record.access_token else None
             if due is not None:
                 wait = min(wait, max(due, self._users[user_id]) - now)
-        return max(wait, 0.05)
+        return wait
 
     async def _refresh(self, user_id: str, token: str, now: float) -> None:
         try:

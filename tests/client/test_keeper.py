@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from realmframe.client import App, Credentials
 from realmframe.client.keeper import LOOK_SECONDS, RETRY_SECONDS, TokenKeeper
 from realmframe.client.loop import sync_loop
 from realmframe.client.tokens import read_token
-from realmframe.errors import UsageError
+from realmframe.errors import AuthError, UsageError
 
 Make = Callable[..., App]
 
@@ -88,10 +89,12 @@ def test_not_for_those_who_do_not_sync(make_app: Make, services: Any) -> None:
     assert bench.keeper._users == {}
 
 
-def test_tried_again_when_the_server_is_down(make_app: Make, services: Any) -> None:
-    """A refresh that fails for the network is repeated after a pause; the old token stays meanwhile."""
+@pytest.mark.parametrize("fault", ["network", "answer"])
+def test_tried_again_when_the_server_is_down(make_app: Make, services: Any, fault: str) -> None:
+    """A refresh that fails without a refusal of the user is repeated after a pause; the old token stays meanwhile."""
     bench = Bench(make_app, services)
-    services.answers["/auth/session"] = httpx.ConnectError("refused")
+    refused = services.refuse(400, "AuthError") if fault == "answer" else httpx.ConnectError("refused")
+    services.answers["/auth/session"] = refused
     assert bench.look(1900)[1] == 1
     assert bench.look(1901)[1] == 0
     assert bench.user.is_logged_in
@@ -151,3 +154,44 @@ def test_unknown_keywords_are_suggested(tmp_path: Any) -> None:
     for wrong, right in rows:
         with pytest.raises(UsageError, match=f"Did you mean '{right}'"):
             App("a", **({"base_file_path": tmp_path} | wrong))
+
+
+def test_watched_again(make_app: Make, services: Any) -> None:
+    """A user who stopped syncing and begins again is looked after again, also when nobody was meanwhile."""
+    bench = Bench(make_app, services)
+    bench.is_syncing = False
+
+    async def watch() -> None:
+        bench.keeper.watch(bench.user.id)
+        if not bench.is_syncing:
+            assert bench.keeper._task is not None
+            await bench.keeper._task
+
+    sync_loop().call(watch(), 10.0)
+    assert bench.keeper._users == {}
+    bench.is_syncing, bench.now = True, 1900.0
+    sync_loop().call(watch(), 10.0)
+    ends = time.monotonic() + 10.0
+    while "POST /auth/session" not in services.paths and time.monotonic() < ends:
+        time.sleep(0.005)
+    assert services.paths.count("POST /auth/session") == 1
+
+
+def test_base64_of_either_alphabet() -> None:
+    """Tokens are read in the alphabet of URLs and in the other one, with and without padding."""
+    claims = {"exp": 2000, "user_data": {"text": "\u00ff\u00fe\u00fb???>>>~~~"}}
+    body = base64.b64encode(json.dumps(claims, ensure_ascii=False).encode()).decode()
+    assert {"+", "/"} & set(body)
+    for form in (body, body.rstrip("="), body.replace("+", "-").replace("/", "_").rstrip("=")):
+        read = read_token(f"e30.{form}.sig")
+        assert (read.expires_at, read.user_data) == (2000, claims["user_data"])
+
+
+def test_custom_data_that_is_none() -> None:
+    """Custom data has to be a document, or absent."""
+    for data, text in (([1], "no document"), ("x", "no document")):
+        body = base64.urlsafe_b64encode(json.dumps({"exp": 1, "user_data": data}).encode()).decode()
+        with pytest.raises(AuthError, match=text):
+            read_token(f"e30.{body}.sig")
+    body = base64.urlsafe_b64encode(json.dumps({"exp": 1, "user_data": None}).encode()).decode()
+    assert read_token(f"e30.{body}.sig").user_data == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -50,8 +51,9 @@ def test_encrypted_users_come_back(tmp_path: Path) -> None:
     again.set_current("ann")
     second = kept.path.read_bytes()
     assert json.loads(first)["sealed"] != json.loads(second)["sealed"]
-    assert KEY.hex() not in repr(ENCRYPTED) + repr(kept._vault)
-    assert str(KEY) not in repr(ENCRYPTED)
+    shown = repr(ENCRYPTED) + repr(kept._vault) + second.decode()
+    for secret in (repr(KEY), KEY.hex(), base64.b64encode(KEY).decode()):
+        assert secret not in shown
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,63 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
+def test_each_sees_what_others_did(tmp_path: Path) -> None:
+    """What one wrote another that has read before finds when it looks next, and adds to."""
+    here, there = Metadata(folder(tmp_path)), Metadata(folder(tmp_path))
+    here.put(record("ann"))
+    assert list(there.users()) == ["ann"]
+    there.put(record("bob"), current=True)
+    assert list(here.users()) == ["ann", "bob"]
+    here.put(record("eve"))
+    there.remove("ann")
+    assert list(here.users()) == ["bob", "eve"]
+    assert here.current() == record("bob")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_anonymous", "is_valid"),
+    [
+        ({}, True, True),
+        ({"identities": [{"id": "1", "provider_type": "anon-user"}]}, True, True),
+        ({"identities": [{"id": "1", "provider_type": "api-key"}]}, False, True),
+        ({"provider": "api-key", "identities": [{"id": "1", "provider_type": "anon-user"}]}, False, True),
+        ({"state": "logged_out"}, True, False),
+        ({"access_token": None}, True, False),
+        ({"refresh_token": None}, True, False),
+    ],
+)
+def test_who_is_anonymous_and_who_is_logged_in(changes: dict[str, Any], is_anonymous: bool, is_valid: bool) -> None:
+    """Anonymous: by provider and every identity; logged in: by state and both tokens."""
+    user = UserRecord(**{"id": "u", "provider": "anon-user", "access_token": "a", "refresh_token": "r", **changes})
+    assert (user.is_anonymous, user.is_valid) == (is_anonymous, is_valid)
+
+
+def test_a_record_shows_nothing_private() -> None:
+    """Neither tokens nor the profile, which may hold an address, are in a record's repr."""
+    user = UserRecord("u", access_token="secret-1", refresh_token="secret-2", profile={"email": "secret-3"})
+    assert "secret" not in repr(user)
+
+
+def test_realms_of_users_who_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A realm is tracked once; deletion is for one user or for all, and what is left stays doomed."""
+    kept = Metadata(folder(tmp_path))
+    for name in ("ann", "bob"):
+        kept.put(record(name))
+        for place in (f"/{name}/1", f"/{name}/2", f"/{name}/1"):
+            kept.track(name, place)
+    with monkeypatch.context() as patched:  # another process tracks it between looking and writing
+        patched.setattr(kept, "get", lambda _: record("ann"))
+        kept.track("ann", "/ann/2")
+    kept.track("nobody", "/nobody")
+    kept.remove("ann")
+    kept.remove("bob")
+    assert kept.doomed() == {"ann": ["/ann/1", "/ann/2"], "bob": ["/bob/1", "/bob/2"]}
+    kept.carry_out(lambda _, paths: paths[1:], "ann")
+    assert kept.doomed() == {"ann": ["/ann/2"], "bob": ["/bob/1", "/bob/2"]}
+    kept.carry_out(lambda *_: [])
+    assert kept.doomed() == Metadata(folder(tmp_path)).doomed() == {}
+
+
 @pytest.mark.process
 def test_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     """Two processes that put users at the same time both find all of them in the end, also the one that only reads."""
@@ -193,6 +252,36 @@ def test_a_kill_before_the_rename_keeps_the_old_content(tmp_path: Path, monkeypa
     monkeypatch.undo()
     assert list(kept.users()) == list(Metadata(folder(tmp_path)).users()) == ["one"]
     assert sorted(p.name for p in kept.folder.iterdir()) == ["users.json", "users.lock"]
+
+
+def test_users_are_on_disk_before_anybody_relies_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is synced before it takes the old one's place, and the folder after that."""
+    kept, steps = Metadata(folder(tmp_path)), list[str]()
+    sync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def note_replace(source: Any, target: Any) -> None:
+        assert json.loads(Path(source).read_bytes())["users"]  # whole, and not in a buffer
+        assert stat.S_IMODE(Path(source).stat().st_mode) == 0o600
+        steps.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr("realmframe.client.metadata.os.fsync", note_sync)
+    monkeypatch.setattr("realmframe.client.metadata.os.replace", note_replace)
+    kept.put(record())
+    assert steps == ["file", "replace", "folder"]
+
+
+def test_nothing_of_a_removed_user_stays(tmp_path: Path) -> None:
+    """Neither the record nor the id of who was the current user is kept."""
+    kept = Metadata(folder(tmp_path))
+    kept.put(record("ann"), current=True)
+    kept.remove("ann")
+    assert "ann" not in kept.path.read_text()
+    assert kept.current() is None
 
 
 # ---------------------------------------------------------------------- damage and rights
@@ -254,6 +343,15 @@ def test_a_read_only_folder(make_app: Make, tmp_path: Path, services: Any, monke
     assert not services.requests
     with pytest.raises(ReadOnlyError, match=r"written.*base_file_path"):
         make_app().log_in(Credentials.anonymous())
+
+
+def test_nothing_is_ever_readable_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders and files are made for their owner alone, and not closed afterwards."""
+    monkeypatch.setattr("pathlib.Path.chmod", None)
+    kept = Metadata(folder(tmp_path))
+    kept.put(record())
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (kept.folder, kept.folder.parent)} == {0o700}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in kept.folder.iterdir()} == {0o600}
 
 
 def test_lax_folders_are_tightened(tmp_path: Path) -> None:
