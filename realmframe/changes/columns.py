@@ -36,6 +36,7 @@ changeset *is* the bytes that it was decoded from: nothing is copied.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -149,6 +150,7 @@ class Changeset:
         return instructions_to_columns(instructions, strings)
 
     @classmethod
+    @functools.cache
     def empty(cls) -> Changeset:
         """Give a changeset without instructions."""
         columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in COLUMNS.items()}

@@ -32,7 +32,8 @@ def without_clears(changeset: Changeset) -> Changeset:
     """Leave out what clears an element that was inserted or set just before; the very same object without such."""
     clears = np.flatnonzero((changeset.op == Clear.opcode) & (changeset.path_len > 0))
     clears = clears[clears > 0]
-    clears = clears[_follows(changeset, clears)]
+    if len(clears):
+        clears = clears[_follows(changeset, clears)]
     if not len(clears):
         return changeset
     return _rewritten(changeset, clears, clears[changeset.op[clears - 1] == Update.opcode] - 1)

@@ -100,11 +100,15 @@ class View:
         """Whether the query set names a class."""
         return cls in self.texts
 
+    def is_whole(self, cls: str) -> bool:
+        """Whether every object of a class is in view."""
+        return cls in self.texts and cls not in self._queries
+
     def rows(self, snapshot: Snapshot, cls: str, rows: Rows | None = None) -> Rows:
         """Give the positions in view, ascending; ``rows`` (ascending) restricts them."""
         if cls not in self.texts or cls not in snapshot.tables:
             return _NONE
-        if cls not in self._queries:
+        if self.is_whole(cls):
             return np.arange(len(snapshot.tables[cls])) if rows is None else rows
         self._bind(snapshot.schema)
         bound = self._bound.get(cls)
@@ -120,7 +124,7 @@ class View:
             return out
         positions = table.positions(ids)
         exists = positions >= 0
-        if cls not in self._queries:
+        if self.is_whole(cls):
             return exists
         out[exists] = np.isin(positions[exists], self.rows(snapshot, cls, np.sort(positions[exists])))
         return out
@@ -197,7 +201,10 @@ def share(view: View, cs: Changeset, before: Snapshot, after: Snapshot, *, is_or
         name = cs.string(number)
         if view.sees(name) and name in after.tables:
             rows = objects[cs.table[objects] == number]
-            keep[rows] = _share_class(view, cs, rows, name, (before, after), extra, is_origin)
+            if view.is_whole(name):  # nothing moves in or out
+                keep[rows] = is_origin or ~_repeated_links(view, cs, rows, before, after)
+            else:
+                keep[rows] = _share_class(view, cs, rows, name, (before, after), extra, is_origin)
     synthetic = concat(extra) if extra else None
     if is_origin:
         return Share(None, synthetic)
@@ -218,22 +225,27 @@ def _share_class(
     before, after = states
     old, new = _ids(before.tables.get(name), cs, rows), _ids(after.tables[name], cs, rows)
     # An object erased and created again in one change has two ids; each is looked at where it exists.
-    seen_old = np.isin(old, (known := np.unique(old[old >= 0]))[view.members(before, name, known)])
-    seen_new = np.isin(new, (known := np.unique(new[new >= 0]))[view.members(after, name, known)])
+    seen_old, seen_new = _seen(view, before, name, old), _seen(view, after, name, new)
     exists_old, exists_new = old >= 0, new >= 0
     both = exists_old & exists_new
-    moved_in = np.unique(new[both & ~seen_old & seen_new])
-    moved_out = np.unique(new[both & (seen_old | is_origin) & ~seen_new])
-    if len(moved_out):
-        extra.append(erasures(after.tables[name], moved_out))
-    if len(moved_in):
-        extra.append(full_state(after, name, moved_in))
+    moved_in = both & ~seen_old & seen_new
+    moved_out = both & (seen_old | is_origin) & ~seen_new
+    if moved_out.any():
+        extra.append(erasures(after.tables[name], np.unique(new[moved_out])))
+    if moved_in.any():
+        extra.append(full_state(after, name, np.unique(new[moved_in])))
     passes: npt.NDArray[np.bool_] = np.where(both, seen_old & seen_new, seen_old | seen_new)
     # Gone before and after: an erasure still has to beat what a client has not sent yet.
     passes |= ~(exists_old | exists_new)
     if not is_origin:
         passes &= ~_repeated_links(view, cs, rows, before, after)
     return passes
+
+
+def _seen(view: View, snapshot: Snapshot, name: str, ids: Rows) -> npt.NDArray[np.bool_]:
+    """Tell which row ids, -1 for none, are of objects that are in view."""
+    known, which = np.unique(ids, return_inverse=True)
+    return view.members(snapshot, name, known)[which]
 
 
 def _repeated_links(view: View, cs: Changeset, rows: Rows, before: Snapshot, after: Snapshot) -> npt.NDArray[np.bool_]:

@@ -233,19 +233,24 @@ class Table:
         if not self.chunks or not len(ids):
             return np.full(len(ids), -1, np.int64)
         number = np.searchsorted(self.first_ids, ids, "right") - 1
+        first = int(number[0])
+        if first >= 0 and (len(ids) == 1 or (number == first).all()):  # as small changes have it
+            return self._positions_within(first, ids)
         out = np.full(len(ids), -1, np.int64)
         for n in np.unique(number[number >= 0]).tolist():
-            chunk = self.chunks[n]
             here = np.flatnonzero(number == n)
-            wanted = ids[here]
-            offset = wanted - chunk.ids[0]
-            if int(chunk.ids[-1] - chunk.ids[0]) + 1 != len(chunk):
-                offset = np.searchsorted(chunk.ids, wanted)
-            inside = offset < len(chunk)
-            safe = np.where(inside, offset, 0)
-            exists = inside & (chunk.ids[safe] == wanted)
-            out[here[exists]] = self._starts[n] + offset[exists]
+            out[here] = self._positions_within(n, ids[here])
         return out
+
+    def _positions_within(self, number: int, ids: Ids) -> Ids:
+        """Do so for row ids that only one chunk can have."""
+        chunk = self.chunks[number]
+        offset = ids - chunk.ids[0]
+        if int(chunk.ids[-1] - chunk.ids[0]) + 1 != len(chunk):
+            offset = np.searchsorted(chunk.ids, ids)
+        inside = offset < len(chunk)
+        exists = inside & (chunk.ids[np.where(inside, offset, 0)] == ids)
+        return np.where(exists, self._starts[number] + offset, -1)
 
     def find_ids(self, first: Any, second: Any) -> Ids:
         """Give the row id of each key given by its words, -1 where there is no such object."""

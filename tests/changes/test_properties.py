@@ -104,14 +104,12 @@ def forms(instructions: list[ins.Instruction]) -> list[dict[str, Any]]:
 
 
 @given(LISTS)
-@settings(deadline=None)  # the first call compiles
 def test_instructions_survive_columns(instructions: list[ins.Instruction]) -> None:
     """Any instructions come back from the columns as they went in."""
     assert forms(Changeset.from_instructions(instructions).instructions()) == forms(instructions)
 
 
 @given(LISTS)
-@settings(deadline=None)  # the first call compiles
 def test_instructions_survive_bytes(instructions: list[ins.Instruction]) -> None:
     """Any instructions come back from the bytes as they went in, strings included; encoding again changes nothing."""
     built = Changeset.from_instructions(instructions)
@@ -123,7 +121,6 @@ def test_instructions_survive_bytes(instructions: list[ins.Instruction]) -> None
 
 
 @given(LISTS, st.data())
-@settings(deadline=None)  # the first call compiles
 def test_rows_can_be_taken(instructions: list[ins.Instruction], data: st.DataObject) -> None:
     """Rows taken in any order are the instructions in that order, also after encoding."""
     rows = data.draw(st.lists(st.integers(0, max(len(instructions) - 1, 0)), max_size=8 if instructions else 0))
@@ -135,7 +132,6 @@ def test_rows_can_be_taken(instructions: list[ins.Instruction], data: st.DataObj
 
 
 @given(st.lists(LISTS, max_size=5), st.booleans())
-@settings(deadline=None)  # the first call compiles
 def test_concat_is_one_after_another(lists: list[list[ins.Instruction]], through_bytes: bool) -> None:
     """Joined changesets hold all instructions in order, and each string once."""
     changesets = [Changeset.from_instructions(one) for one in lists]
@@ -162,7 +158,6 @@ def _answer(data: bytes) -> None:
 @given(st.binary(max_size=200))
 @example(b"\x3f\x00\x01a\x01\x00")
 @example(b"\xff" * 11)
-@settings(deadline=None)  # the first call compiles
 def test_any_bytes_give_an_answer(data: bytes) -> None:
     """Any bytes give a changeset or one error with an offset."""
     _answer(data)
@@ -173,7 +168,7 @@ EDITS = st.tuples(st.sampled_from(["set", "insert", "delete", "cut"]), st.intege
 
 
 @given(st.sampled_from(SEEDS), st.lists(EDITS, min_size=1, max_size=4))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_damaged_changesets_give_an_answer(seed: bytes, edits: list[tuple[str, int, int]]) -> None:
     """Real changesets with bytes changed, added, dropped or cut off give a changeset or one error with an offset."""
     data = bytearray(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from realmframe.errors import UsageError, WriteError
@@ -64,7 +64,6 @@ def _frame(rows: dict[str, int | None]) -> pd.DataFrame:
     return pd.DataFrame({"_id": pd.Series(list(rows), dtype=object), "seats": seats})
 
 
-@settings(deadline=None)  # the first example also pays for first calls of pandas and Arrow
 @given(ROWS, ROWS)
 def test_difference_leads_from_one_to_the_other(before: dict[str, int | None], after: dict[str, int | None]) -> None:
     """Applying the difference to one frame gives the other."""

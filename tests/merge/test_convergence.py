@@ -60,7 +60,7 @@ def anomalies(parts: Sequence[Parts]) -> set[str]:
 STAMPS = st.tuples(*[st.integers(0, 3)] * 2)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(both=several(2), stamps=st.tuples(STAMPS, STAMPS))
 def test_both_ways_reach_one_state(both: list[Parts], stamps: Any) -> None:
     """A and then T(B, A) gives what B and then T(A, B) gives, unless an anomaly has a name."""
@@ -80,7 +80,7 @@ def arrived_in(order: Sequence[int], parts: Sequence[Parts], at: Sequence[int]) 
     return reached([t.changeset for t in log])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=several(3, 5), at=st.permutations([1, 2, 3]) | st.just([2, 2, 2]))
 def test_three_sides_in_any_order(parts: list[Parts], at: list[int]) -> None:
     """A server that takes what three files did, in any order, reaches one state, unless an anomaly has a name."""

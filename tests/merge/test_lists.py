@@ -62,7 +62,7 @@ def merged(left: list[Timed], right: list[Timed], many: int) -> Any:
             return str(fault)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(left=sides(), right=sides())
 def test_many_meet_as_one_by_one(left: list[Timed], right: list[Timed]) -> None:
     """Both ways give the same instructions, or the same error."""

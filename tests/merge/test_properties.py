@@ -34,7 +34,7 @@ def stamped(parts: Sequence[Sequence[Instruction]], timestamps: Sequence[int], f
 STAMPS = st.tuples(*[st.integers(0, 3)] * 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(both=several(2), at=STAMPS, to=STAMPS)
 def test_exchanged_sides_give_exchanged_outputs(both: Any, at: Any, to: Any) -> None:
     """What each side becomes does not depend on which is called left; what fails to merge fails both ways."""
@@ -51,7 +51,7 @@ def test_exchanged_sides_give_exchanged_outputs(both: Any, at: Any, to: Any) -> 
     assert encoded(second) == encoded(exchanged[0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(made=several(1))
 def test_nothing_changes_nothing(made: Any) -> None:
     """Against no changesets, or empty ones, each changeset is the very same object."""
@@ -62,7 +62,7 @@ def test_nothing_changes_nothing(made: Any) -> None:
             assert all(c is t.changeset for c, t in zip(found, one, strict=True))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(made=several(2, schema=False))
 def test_other_classes_do_not_conflict(made: Any) -> None:
     """The same changes to other classes leave both sides as the very same objects."""
@@ -74,7 +74,7 @@ def test_other_classes_do_not_conflict(made: Any) -> None:
         assert all(c is t.changeset for c, t in zip(found, side, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(both=several(2), at=STAMPS, to=STAMPS)
 def test_outputs_can_be_sent(both: Any, at: Any, to: Any) -> None:
     """Each output decodes from its bytes to the instructions that it holds."""
@@ -138,7 +138,7 @@ def outcome(both: tuple[list[Timed], list[Timed]]) -> Any:
     return [encoded(side) for side in found]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(left=st.lists(any_instruction(), max_size=7), right=st.lists(any_instruction(), max_size=7), later=st.booleans())
 def test_what_the_join_leaves_out_makes_no_difference(left: Any, right: Any, later: bool) -> None:
     """Letting every instruction meet every other gives the same bytes as meeting only what the join finds."""

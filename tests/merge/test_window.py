@@ -131,7 +131,7 @@ def chopped(side: Sequence[Sequence[Instruction]], draw: Any, file: int) -> list
     return made
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(both=several(2, 14), rng=st.randoms(use_true_random=False))
 def test_transactions_meet_a_window(both: Any, rng: random.Random) -> None:
     """Transactions as clients make them, of every kind of instruction."""
@@ -139,7 +139,7 @@ def test_transactions_meet_a_window(both: Any, rng: random.Random) -> None:
     check(chopped(both[0], draw, 1), split(chopped(both[1], draw, 2), draw), draw)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     here=st.lists(st.lists(any_instruction(), max_size=3), max_size=8),
     there=st.lists(st.lists(any_instruction(), max_size=3), max_size=8),
@@ -152,7 +152,7 @@ def test_anything_meets_a_window(here: Any, there: Any, rng: random.Random) -> N
     check(left, split([timed(part, draw(4), 2) for part in there], draw), draw)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(left=list_sides(), right=list_sides(), rng=st.randoms(use_true_random=False), many=st.sampled_from([1, 1 << 60]))
 def test_lists_meet_a_window(left: Any, right: Any, rng: random.Random, many: int) -> None:
     """Lists, in the compiled loop and one by one."""
@@ -164,7 +164,7 @@ def test_lists_meet_a_window(left: Any, right: Any, rng: random.Random, many: in
 VALUES = ("x", "y", b"x", Link("A", "x"), Link("A", "y"), 1, 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rng=st.randoms(use_true_random=False))
 def test_erasures_from_sets_meet_a_window(rng: random.Random) -> None:
     """What two erasures from a set have in common depends on how they are stored: that changes as rows are dropped."""

@@ -188,7 +188,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(TOKENS, max_size=12).map(" ".join) | st.text(max_size=40))
 def test_any_text(text: str) -> None:
     """Any text gives a query or a QueryError with a position."""
@@ -263,7 +263,7 @@ class Drawn:
         return self.values.pop(0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @example(data=Drawn("n", [None], ">=", -(1 << 63)))
 @given(data=st.data())
 def test_columns_equal_values(data: Any) -> None:
@@ -293,7 +293,7 @@ def test_columns_equal_values(data: Any) -> None:
     assert sorted(whole + both) == list(range(count))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_sorted_columns(data: Any) -> None:
     """Kernels sort as the engine's comparison does, equal values in their old order, nulls first when ascending."""
@@ -331,7 +331,7 @@ TREES = st.recursive(
 TAILS = st.lists(st.sampled_from(["SORT(a ASC, b.c DESC)", "DISTINCT(a)", "LIMIT(3)"]), max_size=3).map(" ".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TREES, TAILS)
 def test_print_and_parse(text: str, tail: str) -> None:
     """Parsing what was printed gives the same tree."""

@@ -140,7 +140,7 @@ class Memory:
         return len(made)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(realms())
 def test_random_realms(drawn: tuple[Schema, list[dict[str, Any]], list[dict[str, Any]]]) -> None:
     """Written, shown, written back, sent and edited: nothing changes that was not changed, and all that was."""

@@ -300,7 +300,7 @@ OPS = st.lists(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(OPS, st.integers(0, 3), st.booleans())
 def test_nothing_is_lost(ops: list[str], seed: int, flexible: bool) -> None:
     """However writes, queries, errors and cuts are mixed: in the end both have everything, once, and in order."""

@@ -382,7 +382,7 @@ def test_intents_at_the_wrong_time() -> None:
     assert pair.session.is_upload_complete
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=60), max_size=5), st.booleans())
 def test_any_bytes(blobs: list[bytes], is_client: bool) -> None:
     """Any bytes give events, or a protocol error of the other side, on either end."""
@@ -420,7 +420,7 @@ MESSAGES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(MESSAGES, max_size=12))
 def test_any_order_of_messages(messages: list[Any]) -> None:
     """Messages in any order never raise anything but protocol errors, nor leave a machine in a state of no table."""

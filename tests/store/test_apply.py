@@ -63,7 +63,7 @@ def _draw(data: st.DataObject, model: _Model) -> Changeset:
     return Changeset.from_instructions(found)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_bulk_equals_one_at_a_time_and_inverse_restores(data: st.DataObject) -> None:
     """Every transaction leaves what the dictionary holds; its inverse brings back what was there before."""
@@ -77,7 +77,7 @@ def test_bulk_equals_one_at_a_time_and_inverse_restores(data: st.DataObject) -> 
         snapshot = applied.snapshot
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_lineages_are_independent(data: st.DataObject) -> None:
     """Two transactions on one snapshot, and what follows each, do not see one another."""

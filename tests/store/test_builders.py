@@ -89,7 +89,7 @@ def _records(records: dict[str, tuple[int, float | None]]) -> pa.Table:
     return pa.table(columns, names=["_id", "n", "d"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(first=_RECORDS, second=_RECORDS)
 def test_upsert_is_minimal(
     first: dict[str, tuple[int, float | None]], second: dict[str, tuple[int, float | None]]

@@ -103,7 +103,7 @@ def siphash(data: bytes, key: bytes, per_word: int, at_end: int) -> bytes:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.lists(st.binary(max_size=40), max_size=5), secret=st.binary(min_size=72, max_size=72))
 def test_strings_are_hashed_by_siphash(data: list[bytes], secret: bytes) -> None:
     """Strings have the hashes of SipHash-1-3, written anew here; this one gives what was published for 2-4."""
@@ -172,7 +172,7 @@ def test_chosen_numbers_do_not_gather(stride: int | None) -> None:
     assert _longest_run(index) < 400
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.text(st.sampled_from("ab\0é"), max_size=3)), max_size=60), st.data())
 def test_strings_against_a_dictionary(steps: list[tuple[bool, str]], data: st.DataObject) -> None:
     """Objects created and erased under keys that are much alike are found as in a dictionary, at once or in parts."""

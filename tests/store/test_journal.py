@@ -137,7 +137,7 @@ def test_what_is_cut_off_is_gone_from_the_disk(tmp_path: Path) -> None:
     assert sizes == [ends[1]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, where: int, flip: int) -> None:
     """Any changed byte of a record is damage, with the file and the offset of the record in the message."""

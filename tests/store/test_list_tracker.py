@@ -12,7 +12,7 @@ from realmframe.store.list_tracker import ListTracker
 STEPS = st.tuples(st.sampled_from("iiiiuemc"), st.integers(0, 6), st.integers(0, 6))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(STEPS, max_size=40))
 def test_places_against_a_dictionary(steps: list[tuple[str, int, int]]) -> None:
     """Known elements are found at the places at which a dictionary from one side to the other has them."""

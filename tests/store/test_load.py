@@ -93,7 +93,7 @@ def fills(draw: st.DrawFn) -> list[Any]:
     return made
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(made=fills(), cut=st.integers(0, 40), rows=st.integers(1, 9), slab=st.integers(1, 4), held=st.booleans())
 def test_loaded_equals_dictionaries(made: list[Any], cut: int, rows: int, slab: int, held: bool) -> None:
     """At once, or in blocks of two changesets, with small slabs: objects are loaded, and are what dictionaries hold."""
@@ -191,7 +191,7 @@ def test_order_that_jumps_between_slabs_is_not_loaded(monkeypatch: pytest.Monkey
         assert store.apply(EMPTY, made).snapshot.values("V", "n") == list(range(2_000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(made=fills(), rows=st.integers(1, 9), data=st.data())
 def test_blocks_are_the_changeset(made: list[Any], rows: int, data: st.DataObject) -> None:
     """Blocks hold the instructions of the whole; bytes that are damaged fail as they do at once."""

@@ -127,7 +127,7 @@ def applied(base: store.Snapshot, made: list[Any]) -> Any:
         return str(fault)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     made=fills(wrong=False), cut=st.integers(0, 30), rows=st.integers(1, 9), slab=st.integers(1, 3), held=st.booleans()
 )
@@ -146,7 +146,7 @@ def test_loaded_equals_the_general_way(made: list[Any], cut: int, rows: int, sla
     assert applied(base, made) == wanted
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(made=fills(wrong=True))
 def test_what_is_wrong_is_refused_as_in_the_general_way(made: list[Any]) -> None:
     """With one instruction that may contradict the state, the result or the error is that of the general way."""

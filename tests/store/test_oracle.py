@@ -37,7 +37,7 @@ def restores(applied: store.Applied, before: dict[str, Any]) -> None:
     assert unordered(content(store.apply(applied.snapshot, sent).snapshot)) == unordered(before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), client=st.booleans(), focus=st.lists(st.sampled_from(FIELDS), min_size=2, max_size=4))
 def test_columns_equal_dictionaries_and_the_inverse_restores(data: Any, client: bool, focus: list[str]) -> None:
     """Whatever is done, in any order, leaves what it leaves in dictionaries; going back leaves what was there."""

@@ -458,5 +458,5 @@ class Machine(RuleBasedStateMachine):
             assert [k for k in range(10) if found[k]] == sorted(self.want)
 
 
-Machine.TestCase.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+Machine.TestCase.settings = settings(max_examples=20, stateful_step_count=20)
 TestMachine = Machine.TestCase

@@ -171,7 +171,7 @@ class Oracle:
         return {k: {n: ([dict(e) for e in v] if n == "e" else v) for n, v in f.items()} for k, f in sorted_sets.items()}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(local=sides(), remote=transactions(8))
 def test_recovery_beside_the_oracle(local: Any, remote: Any) -> None:
     """Random local changes, replayed on what random remote changes left, give what the oracle gives."""
@@ -195,7 +195,7 @@ def test_recovery_beside_the_oracle(local: Any, remote: Any) -> None:
     assert seen(store.apply(mine, Changeset.decode(changeset.encode())).snapshot) == seen(found.snapshot)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(local=sides(), remote=transactions(8))
 def test_discarding_leaves_the_fresh_state(local: Any, remote: Any) -> None:
     """Discarding leaves exactly what the server has; what is listed as lost is what differs from it."""
@@ -216,7 +216,7 @@ def test_discarding_leaves_the_fresh_state(local: Any, remote: Any) -> None:
         assert key not in before or key not in after or any(differs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(old=transactions(8), new=transactions(8))
 def test_difference_of_equal_states_is_empty(old: Any, new: Any) -> None:
     """The difference leads from any state to any other; between equal states there is none."""
@@ -332,7 +332,7 @@ def test_what_ends_a_recovery(local: list[Instruction], text: str) -> None:
         recover(BASE_STATE, BASE_STATE, changes([local]), 9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(keys=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["create", "erase", "write"])), max_size=12))
 def test_plain_objects_as_columns(keys: Any) -> None:
     """The way by columns agrees with one instruction at a time about which objects exist when."""

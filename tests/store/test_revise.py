@@ -79,7 +79,7 @@ def held(kind: P, where: C) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("where", list(C), ids=lambda c: c.name.lower())
 @pytest.mark.parametrize("kind", list(VALUES), ids=lambda k: k.name.lower())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_value_becomes_any_other(kind: P, where: C, data: Any) -> None:
     """After the revision the property holds the new value, bit by bit; between equal values there is nothing to do."""

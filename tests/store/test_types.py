@@ -63,7 +63,7 @@ def _bits(value: Any) -> bytes:
 
 @pytest.mark.parametrize("collection", list(Collection), ids=lambda c: c.name)
 @pytest.mark.parametrize("kind", list(_SCALARS), ids=lambda k: k.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_type_and_collection_comes_back(kind: PropertyType, collection: Collection, data: st.DataObject) -> None:
     """Values of every type survive as a column, alone and in collections, with nulls and without rows."""
@@ -101,7 +101,7 @@ def test_extremes_come_back(kind: PropertyType, values: list[Any]) -> None:
 
 
 @given(value=_MIXED)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_mixed_bytes_come_back(value: Any) -> None:
     """What a mixed value was written as reads as the same value."""
     assert _bits(decode_value(_bits(value))) == _bits(value)

@@ -91,7 +91,7 @@ def from_server(draw: st.DrawFn) -> tuple[Dialect, Any]:
     return dialect, draw(st.one_of(kinds))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(from_client())
 def test_client_messages_survive(drawn: tuple[Dialect, Any]) -> None:
     """What a client encodes is what a server reads."""
@@ -99,7 +99,7 @@ def test_client_messages_survive(drawn: tuple[Dialect, Any]) -> None:
     assert parse_client(encode(message, dialect), dialect) == message
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(from_server())
 def test_server_messages_survive(drawn: tuple[Dialect, Any]) -> None:
     """What a server encodes is what a client reads."""
@@ -113,7 +113,7 @@ def _only_protocol_errors(data: bytes, dialect: Dialect) -> None:
             encode(parse(data, dialect), dialect)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=200), dialects)
 @example(b"json_error 1 4 0\n1e99", Dialect())
 @example(b"query_error 1 0 0 -9223372036854775808\n", Dialect())
@@ -122,7 +122,7 @@ def test_any_bytes(data: bytes, dialect: Dialect) -> None:
     _only_protocol_errors(data, dialect)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(from_client(), from_server()), st.data())
 def test_damaged_messages(drawn: tuple[Dialect, Any], data: st.DataObject) -> None:
     """A message with bytes changed, lost or added gives a message or RemoteProtocolError."""
