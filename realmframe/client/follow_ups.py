@@ -39,6 +39,9 @@ class FollowUps:
 
     def act(self, event: ev.SessionError) -> None:
         """Do what an error asks for."""
+        machine = self.session.binding.machine
+        if machine is not None and machine.is_suspended:
+            self.session.caught_up = False
         self._FOLLOW_UPS.get(event.follow_up, FollowUps._stopped)(self, event)
 
     @property

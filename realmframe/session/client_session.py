@@ -304,7 +304,12 @@ class ClientSession:
             self._sets.sent = pending.version
             self._marks.ask()
             return Query(self.number, pending.version, dict(pending.query))
-        return self._send_upload(None) if pending is None else None
+        return (self._send_upload(None) if pending is None else None) or self._send_first_mark()
+
+    def _send_first_mark(self) -> Message | None:
+        """Find out whether the realm is in step, where nothing else did in this binding."""
+        request = self._marks.first_request()
+        return None if request is None else Mark(self.number, request)
 
     def _send_upload(self, before: QuerySet | None) -> Message | None:
         upto = self.latest_version if before is None else min(before.snapshot_version, self.latest_version)

@@ -14,6 +14,7 @@ class Marks:
     def __init__(self) -> None:
         self._target = self._sent = self._answered = self._reached = 0
         self._downloads = self._integrated = self._downloads_at_answer = 0
+        self._is_asked = False
 
     def ask(self) -> int:
         """Want one more; gives its number."""
@@ -23,13 +24,20 @@ class Marks:
     def bound(self) -> None:
         """Begin a binding: what was not answered is asked again."""
         self._sent = self._answered
+        self._is_asked = False
 
     def next_request(self) -> int | None:
         """Give the number to send now, if one is wanted that was not sent."""
         if self._target <= self._sent:
             return None
-        self._sent = self._target
+        self._sent, self._is_asked = self._target, True
         return self._sent
+
+    def first_request(self) -> int | None:
+        """Give the number to send now that there is nothing else to say, if this binding has sent none."""
+        if not self._is_asked:
+            self.ask()
+        return self.next_request()
 
     def download_came(self) -> None:
         """Note that there is one more DOWNLOAD to integrate."""

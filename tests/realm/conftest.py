@@ -37,6 +37,20 @@ def token(name: str, expires_in: float = 1800.0) -> str:
     return f"e30.{body}.sig"
 
 
+def json_error(session: int, said: dict[str, Any]) -> wire.JsonError:
+    """Fail a session, in these words."""
+    body = {
+        "message": "no",
+        "logURL": "",
+        "tryAgain": False,
+        "shouldClientReset": False,
+        "isRecoveryModeDisabled": False,
+        "action": "ApplicationBug",
+        **said,
+    }
+    return wire.JsonError(session, int(body.pop("code", 200)), body)
+
+
 @dataclass
 class Faults:
     """What the server answers wrongly; what the line does wrong is for the proxy."""
@@ -45,6 +59,8 @@ class Faults:
     """The websocket is closed at once with this code."""
     bind_error: dict[str, Any] | None = None
     """BIND is answered with this json_error."""
+    mark_error: dict[str, Any] | None = None
+    """MARK is answered with this json_error."""
     query_error: str | None = None
     """QUERY is answered with this query_error."""
     session_status: int = 201
@@ -197,16 +213,7 @@ class ScriptedServer:
             return  # it was on its way when the session was failed
         elif isinstance(message, wire.Bind):
             if self.faults.bind_error is not None:
-                body = {
-                    "message": "no",
-                    "logURL": "",
-                    "tryAgain": False,
-                    "shouldClientReset": False,
-                    "isRecoveryModeDisabled": False,
-                    "action": "ApplicationBug",
-                    **self.faults.bind_error,
-                }
-                await send(wire.JsonError(message.session, int(body.pop("code", 200)), body))
+                await send(json_error(message.session, self.faults.bind_error))
                 return
             peer = mine[message.session] = Peer(message.session, send)
             if message.need_ident:
@@ -222,6 +229,9 @@ class ScriptedServer:
                 await self._download(peer, BatchState.LAST_IN_BATCH, everything=False)
             else:
                 await self._download(peer, BatchState.STEADY_STATE)
+        elif isinstance(message, wire.Mark) and self.faults.mark_error is not None:
+            mine.pop(message.session)
+            await send(json_error(message.session, self.faults.mark_error))
         elif isinstance(message, wire.Mark):
             await send(wire.Mark(message.session, message.request))
         elif isinstance(message, wire.Query):

@@ -97,6 +97,36 @@ def test_reconnect_skips_the_wait(login: Login, server: Any, monkeypatch: pytest
         assert until(lambda: session.is_connected)
 
 
+@pytest.mark.parametrize("limit", [0.0, 60.0])
+def test_freshness_when_the_connection_comes_back(login: Login, server: Any, limit: float) -> None:
+    """Frames are stale while it is gone, and current again without anybody having waited for anything."""
+    with open_dogs(login("a", sync_timeouts={"fast_reconnect_limit": limit})) as realm:
+        assert until(lambda: not realm.status().is_stale)
+        before = realm.status().as_of
+        server.line.fault(down=True)
+        assert until(lambda: realm.status().is_stale)
+        server.line.heal()
+        realm.sync_session.reconnect()
+        assert until(lambda: not realm.status().is_stale)
+        assert before is not None
+        assert realm.status().as_of > before  # type: ignore[operator]
+
+
+def test_freshness_while_the_server_refuses_the_session(login: Login, server: Any) -> None:
+    """A session that waits to be bound again is not in step, although its connection stays."""
+    with open_dogs(login("a")) as realm:
+        assert until(lambda: not realm.status().is_stale)
+        later = {"code": 201, "action": "Transient", "tryAgain": True}
+        server.faults.mark_error = server.faults.bind_error = later
+        with pytest.raises(rf.WaitTimeoutError):
+            realm.download_all_server_changes(timeout=0.2)
+        assert until(lambda: realm.status().is_stale)
+        assert realm.sync_session.is_connected
+        server.faults.mark_error = server.faults.bind_error = None
+        realm.sync_session.reconnect()
+        assert until(lambda: not realm.status().is_stale)
+
+
 # ---- stop policies
 
 
@@ -120,7 +150,7 @@ def test_stop_policy(login: Login, server: Any, policy: str) -> None:
         assert until(lambda: len(server.log) == uploaded + 1)
         ended = until(lambda: session.state == "inactive", WAIT if policy == "after_upload" else 0.5)
         assert ended is (policy == "after_upload")
-    assert is_open(realm.path) is (policy == "never")
+    assert until(lambda: is_open(realm.path) is (policy == "never"))  # the files are closed after the session
     with open_dogs(user, session_stop_policy="immediately") as again:
         again.upload_all_local_changes(WAIT)
         assert len(server.log) == uploaded + 1

@@ -367,6 +367,27 @@ def test_mark_is_asked_again_after_a_fast_reconnect(pair: Pair) -> None:
     assert any(isinstance(e, ev.MarkReached) and e.request == request for e in pair.seen)
 
 
+@pytest.mark.parametrize("way", ["fast reconnect", "resumed"])
+@pytest.mark.parametrize("writes", [False, True])
+def test_every_binding_finds_out_whether_it_is_in_step(pair: Pair, way: str, writes: bool) -> None:
+    """Also one whose uploads need no MARK: it is asked when there is nothing else to say, and once."""
+    said, seen = len(pair.said), len(pair.seen)
+    if way == "resumed":
+        assert pair.machine is not None
+        pair.machine.send_error(1, 201, "try later", Action.TRANSIENT, try_again=True)
+        pair.down.extend(pair.machine.data_to_send())
+        pair.settle()
+    else:
+        pair.drop()
+    if writes:
+        pair.write(b"offline")
+    pair.tick(10.0)
+    wanted = [*(["Unbind"] if way == "resumed" else []), "Bind", "ClientIdent", *(["Upload"] if writes else []), "Mark"]
+    told = [m for m in pair.said[said:] if not isinstance(m, Ping) and not (isinstance(m, Upload) and not m.entries)]
+    assert [type(m).__name__ for m in told] == wanted
+    assert sum(isinstance(e, ev.MarkReached) for e in pair.seen[seen:]) == 1
+
+
 def test_uploads_do_not_claim_what_came_later() -> None:
     """An UPLOAD that stops at a query set's commit says which server version the realm had then, not the newest."""
     pair = Pair()
