@@ -13,22 +13,22 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import filelock
-
-from realmframe.client.following import Answers, Following
+from realmframe.client.following import Answers, Following, Pace
 from realmframe.client.integration import to_session
 from realmframe.client.migration import MIGRATION, Migration, adapted
 from realmframe.client.reset import FRESH
+from realmframe.client.standing import Teller
 from realmframe.errors import AuthError, RealmError
 from realmframe.session.client_session import ClientSession
 from realmframe.session.progress import PendingList
 from realmframe.session.start import SessionStart
+from realmframe.store.lock import SYNC, lock_file, try_lock
 
 if TYPE_CHECKING:
     from realmframe.client.connection import Connection
     from realmframe.client.sync import SyncSession
 
-#: Seconds between two looks at what other processes did with the realm.
+#: Seconds between two looks at what other processes did with the realm, while nothing happens.
 POLL_SECONDS: Final = 0.05
 #: Seconds between two tries of a follower to become the process that syncs.
 ELECTION_SECONDS: Final = 0.25
@@ -52,6 +52,8 @@ class Binding:
         The one it is on, or was on last.
     is_resetting : bool
         Whether a client reset ever began: then a download of an older machine may not be integrated any more.
+    following : Following or None
+        While another process syncs the realm.
     """
 
     def __init__(self, session: SyncSession, after: SyncSession | None) -> None:
@@ -59,11 +61,13 @@ class Binding:
         self.machine: ClientSession | None = None
         self.connection: Connection | None = None
         self.is_resetting = False
+        self.following: Following | None = None
+        self._pace = Pace(POLL_SECONDS)
         self._after = after
         self._number = 0
         self._told_query = 0
         self._reason = session.options.session_reason
-        self._leader = filelock.FileLock(session.store.path / "sync.lock", thread_local=False, mode=0o600)
+        self._leader = lock_file(session.store.path, SYNC)
 
     async def lead(self) -> None:
         """Become the process that syncs this realm, then keep an eye on what the others commit."""
@@ -72,30 +76,53 @@ class Binding:
         if after is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(after.ended.wait(), HANDOVER_SECONDS)
-        following = Following(session)
-        while True:
-            try:
-                self._leader.acquire(timeout=0)
-                break
-            except filelock.Timeout:
-                following.look()
-                await asyncio.sleep(ELECTION_SECONDS)
-        following.end()
-        session.store.refresh()
-        self._adapt()
-        shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
-        session.patience.trouble()  # there is no connection yet
-        await self._check_token()
-        self._bind()
-        answers = Answers(session)
+        self._pace = Pace(POLL_SECONDS)
+        await self._follow()
+        teller = Teller(session)
+        answers = Answers(session, teller.look)
         try:
+            teller.look()  # before anything that takes long: a process that was killed may have said more
+            session.store.refresh()
+            self._adapt()
+            shutil.rmtree(session.store.path / FRESH, ignore_errors=True)  # of a reset whose process was killed
+            session.patience.trouble()  # there is no connection yet
+            await self._check_token()
+            self._bind()
             while True:
-                await asyncio.sleep(POLL_SECONDS)
-                answers.look()
+                await self._pace.rest()
+                if answers.look():
+                    self._pace.hurry()
                 if self._has_news():
+                    self._pace.hurry()
                     self.look()
+                teller.look()
         finally:
             answers.end()
+            teller.end()
+
+    async def _follow(self) -> None:
+        """Follow the process that syncs, until this one can take its place."""
+        loop, due = asyncio.get_running_loop(), 0.0
+        try:
+            while True:
+                is_led = self.following is not None and self.following.standing.is_leading
+                if not is_led or loop.time() >= due:
+                    if try_lock(self._leader):
+                        return
+                    due = loop.time() + ELECTION_SECONDS
+                if self.following is None:
+                    self.following = Following(self.session)
+                if self.following.look():
+                    self._pace.hurry()
+                await self._pace.rest()
+        finally:
+            if self.following is not None:
+                self.following.end()
+                self.following = None
+
+    def hurry(self) -> None:
+        """Look at the disk very soon: somebody waits for what another process does."""
+        self._pace.hurry()
 
     def _has_news(self) -> bool:
         """Look whether another process has written anything, or changed the subscriptions."""

@@ -30,7 +30,8 @@ from realmframe.client.options import SessionOptions
 from realmframe.client.patience import Patience
 from realmframe.client.progress import TransferProgress
 from realmframe.client.reset import ResetOutcome
-from realmframe.client.subscriptions import DONE, StoredSubscriptions
+from realmframe.client.standing import Standing, seen_last
+from realmframe.client.subscriptions import StoredSubscriptions
 from realmframe.client.waits import Waits
 from realmframe.errors import (
     ClientResetError,
@@ -83,7 +84,7 @@ class SyncSession:
         self.transfer = TransferProgress()
         self.last_error: RealmError | None = None
         self.fatal_error: RealmError | None = None
-        self.caught_up_at: float | None = None
+        self.caught_up_at: float | None = seen_last(store.path)
         self.last_reset: ResetOutcome | None = None
         self._wanted = self._was_started = False
         self._closed = False
@@ -114,7 +115,7 @@ class SyncSession:
 
     @property
     def connection_state(self) -> str:
-        """``disconnected``, ``connecting`` or ``connected``."""
+        """``disconnected``, also where another process syncs the realm, ``connecting`` or ``connected``."""
         connection = self.binding.connection
         return "disconnected" if connection is None or self.state == "inactive" else connection.state
 
@@ -125,12 +126,20 @@ class SyncSession:
 
     @property
     def is_current(self) -> bool:
-        """Whether everything that the server has for this realm is here."""
-        return self.is_connected and self.caught_up and self.subscriptions.latest.state is State.COMPLETE
+        """Whether everything that the server has for this realm is here, whichever process syncs it."""
+        followed = self.followed
+        is_in_step = self.is_connected and self.caught_up if followed is None else followed.is_in_step_at(time.time())
+        return is_in_step and self.state == "active" and self.subscriptions.latest.state is State.COMPLETE
+
+    @property
+    def followed(self) -> Standing | None:
+        """Where the process stands that syncs the realm, if that is another one."""
+        following = self.binding.following
+        return None if following is None else following.standing
 
     @property
     def as_of(self) -> dt.datetime | None:
-        """When the server last confirmed that nothing newer existed."""
+        """When the server last confirmed that nothing newer existed, to whichever process."""
         return None if self.caught_up_at is None else dt.datetime.fromtimestamp(self.caught_up_at, dt.UTC)
 
     def start(self) -> None:
@@ -433,13 +442,6 @@ class SyncSession:
         if callback is not None:
             deliver(callback, self, error.recovery_path)
 
-    def note_current(self) -> None:
-        """*loop* Hear from the process that syncs that everything is here."""
-        self.caught_up_at = time.time()
-        if self.subscriptions.latest.state in DONE:
-            self.transfer = self.transfer.after(phase="done", fraction=1.0)
-        self.notify()
-
     def settle_reset(self) -> None:
         """Note that a reset was a success: the server has taken what followed it."""
         if self.caught_up and self.store.extra.get("pending_reset") and not self.store.pending():
@@ -513,6 +515,7 @@ class SyncSession:
         wait = self.waits.add(kind, target)
         try:
             self.binding.pump()
+            self.binding.hurry()
             self.waits.settle()
             self.patience.arm()
             await wait.future

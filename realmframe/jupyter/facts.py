@@ -31,9 +31,10 @@ def status_rows(realm: Realm) -> list[tuple[str, str]]:
     rows = [("realm", realm.path.name), ("version", str(status.version))]
     if status.synced:
         session = realm.sync_session
+        followed = session.followed
         seen = f"{status.as_of:%Y-%m-%d %H:%M:%S} UTC" if status.as_of else "never"
         rows += [
-            ("connection", str(session.connection_state)),
+            ("connection", f"{followed.connection} (by another process)" if followed else session.connection_state),
             ("session", str(session.state)),
             ("in step with the server", seen),
             ("freshness", "stale" if status.is_stale else "current"),

@@ -192,7 +192,9 @@ class Realm:
             return FrameStatus(self._snapshot.version, synced=False)
         pending = 0 if self._closed else len(store.pending())
         # Commits that the next refresh shows make nothing stale: only sync that is off or behind does.
-        return FrameStatus(self._snapshot.version, session.as_of, not session.is_current, pending)
+        # In a process that was forked off nothing comes any more, whatever was known before.
+        is_stale = self.core.is_inherited or not session.is_current
+        return FrameStatus(self._snapshot.version, session.as_of, is_stale, pending)
 
     def need_open(self) -> None:
         """Raise ClosedError if the realm was closed."""

@@ -137,11 +137,13 @@ def write(realm, key):
 realm = rf.Realm.open(path="dogs.realm", schema=[DOG], sync=sync)
 write(realm, 1)
 realm.upload_all_local_changes(timeout=60.0)
+assert not realm.status().is_stale
 child = os.fork()
 if child == 0:
     status = 1
     try:
         assert realm["Dog"]["_id"].tolist() == [1]
+        assert realm.status().is_stale and realm["Dog"].realm.as_of is not None  # nothing comes here any more
         for work in (realm.refresh, realm.upload_all_local_changes, lambda: realm.sync_session):
             refused(work)
         refused(write, realm, 9)

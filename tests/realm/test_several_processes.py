@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -61,6 +62,14 @@ for line in sys.stdin:
         answer = told
     elif what == "state":
         answer = [realm.sync_session.state, realm.sync_session.connection_state]
+    elif what == "freshness":
+        realm.refresh()
+        status, said = realm["Dog"].realm.status, realm["Dog"].attrs
+        assert (said["realm_is_stale"], said["realm_version"]) == (status.is_stale, status.version), said
+        answer = ["stale" if status.is_stale else "current", status.as_of and status.as_of.timestamp()]
+    elif what == "progress":
+        told = []
+        realm.sync_session.progress(lambda now: told.append([now.phase, now.bytes, now.objects]))
     elif what == "upload":
         realm.upload_all_local_changes(timeout=60.0)
     elif what == "download":
@@ -211,6 +220,91 @@ def test_waits_are_cancelled_where_another_process_syncs(site: Site) -> None:
     assert child.ask("download", WAIT) == "done"
     site.line.fault(stall_after=0)
     assert child.ask("download", WAIT).startswith("NetworkError: Another process")
+
+
+def test_freshness_where_another_process_syncs(site: Site) -> None:
+    """It is that of the process that syncs: in step, cut off, and in step again; when it was is not forgotten."""
+    mine, other = site.open("a", through_line=True), site.open("b")
+    child = site.child("a")
+    child.ask("download", WAIT)
+    assert child.ask("freshness") == ["current", pytest.approx(mine.status().as_of.timestamp(), abs=1.0)]  # type: ignore[union-attr]
+    assert child.ask("state") == ["active", "disconnected"]
+    site.line.fault(down=True)
+    assert until(lambda: child.ask("freshness")[0] == "stale")
+    before = child.ask("freshness")[1]
+    assert before is not None
+    write(other, 1, "Rex")
+    other.upload_all_local_changes(timeout=WAIT)
+    site.line.heal()
+    mine.sync_session.reconnect()
+    assert until(lambda: child.ask("freshness")[0] == "current")
+    assert child.ask("freshness")[1] > before
+    assert child.names() == {1: "Rex"}
+    site.line.fault(down=True)
+    assert until(lambda: mine.status().is_stale)
+    mine.close()
+    assert until(lambda: child.ask("state")[1] == "connecting")
+    assert child.ask("freshness")[0] == "stale"
+    assert child.ask("freshness")[1] > before
+    child.end()
+    late = site.child("a")
+    assert late.ask("freshness")[0] == "stale"
+    assert late.ask("freshness")[1] > before
+
+
+@pytest.mark.parametrize("site", ["flexible"], indirect=True)
+def test_progress_where_another_process_syncs(site: Site) -> None:
+    """What comes is counted as in the process that syncs, from when one began to follow it."""
+    mine, other = site.open("a", through_line=True), site.open("b")
+    child = site.child("a")
+    child.ask("download", WAIT)
+    child.ask("progress")
+    assert child.ask("told")[-1] == ["done", 0, 0]
+    for key in range(3):
+        write(other, key, "Rex")
+        other.upload_all_local_changes(timeout=WAIT)
+    mine.download_all_server_changes(timeout=WAIT)
+    child.ask("download", WAIT)
+    phase, size, objects = child.ask("told")[-1]
+    assert (phase, objects) == ("done", 3)
+    assert 0 < size <= mine.sync_session.transfer.bytes
+
+
+@pytest.mark.parametrize("site", ["flexible"], indirect=True)
+@pytest.mark.parametrize("what", ["download", "upload", "subscribe"])
+def test_the_process_that_syncs_is_killed_while_the_other_one_waits(site: Site, what: str) -> None:
+    """That one syncs, and its wait ends."""
+    site.open("a").close()
+    child = site.child("a")
+    assert until(lambda: child.ask("state")[1] == "connected")
+    now = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    mine = site.open("a", existing_realm_file_behavior=now)
+    mine.download_all_server_changes(timeout=WAIT)
+    site.line.fault(stall_after=0)
+    write(mine, 1, "Rex")
+    waits = {
+        "download": mine.download_all_server_changes_async,
+        "upload": mine.upload_all_local_changes_async,
+        "subscribe": subscribe(mine),
+    }
+
+    async def wait() -> None:
+        waiting = asyncio.ensure_future(waits[what](timeout=WAIT))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        child.process.kill()
+        await waiting
+
+    asyncio.run(wait())
+    assert mine.sync_session.is_connected
+    assert names(mine) == {1: "Rex"}
+
+
+def subscribe(realm: rf.Realm) -> Any:
+    """Add a subscription, and give what waits for it."""
+    with realm.subscriptions.update(wait=False) as subs:
+        subs.add("Dog", "_id > 7")
+    return realm.subscriptions.wait_for_synchronization_async
 
 
 @pytest.mark.parametrize("site", ["flexible"], indirect=True)
