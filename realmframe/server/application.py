@@ -96,7 +96,7 @@ class _Storage:
         self._folder = Path(self._kept.name if self._kept is not None else str(data))
         self._running: Lock | None = None
         if self._kept is None:  # before anything else, so that whoever makes the application gets the error
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._running = claim(self._folder)
         self.database = Database(self._folder, url)
 

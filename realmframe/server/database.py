@@ -199,7 +199,7 @@ class Database:
         #: What is to be done before the connections are closed, one for each realm.
         self.closing: dict[tuple[str, str], Callable[[], None]] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = folder / "server.sqlite"
             if url is None and not path.exists():
                 # Only then: closing a file ends all locks that the process has on it, SQLite's included.

@@ -24,7 +24,7 @@ import pyarrow as pa
 from realmframe.errors import CorruptFileError
 from realmframe.model import ClassKind, Collection, ObjectSchema, Property, PropertyType, Schema
 from realmframe.store.arrow_io import batch_schema, chunk_to_batch, table_from_batches
-from realmframe.store.files import FileSystem, explained, write_file
+from realmframe.store.files import FileSystem, explained, make_folder, write_file
 from realmframe.store.snapshot import Snapshot
 from realmframe.store.table import Table, build_index
 
@@ -112,8 +112,7 @@ def write_checkpoint(
     """
     fs = fs or FileSystem()
     data = folder / "data"
-    with explained(data):
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(fs, data)
     files: dict[str, tuple[Table, dict[str, str]]] = {}
     for name, table in snapshot.tables.items():
         known = previous.files.get(name) if previous is not None else None

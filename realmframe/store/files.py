@@ -71,8 +71,8 @@ def make_folder(fs: FileSystem, folder: Path) -> None:
     """Make a folder and those above it, for their owner only; all of them on disk."""
     with explained(folder):
         missing = [folder, *(p for p in folder.parents if not p.exists())]
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for made in reversed(missing):
+        for made in reversed(missing):  # one by one: those above get the rights that the system gives otherwise
+            made.mkdir(exist_ok=True, mode=0o700)
             fs.sync_folder(made.parent)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from realmframe.errors import CorruptFileError, UsageError
 from realmframe.store import lock as locks
 from realmframe.store.checkpoint import MANIFEST
-from realmframe.store.files import FileSystem, explained
+from realmframe.store.files import FileSystem, explained, make_folder
 from realmframe.store.journal import segment_numbers
 
 
@@ -57,7 +57,7 @@ def move(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     use = locks.Use(folder, FileSystem(), exclusive=True)
     try:
         with explained(goal):
-            goal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(FileSystem(), goal.parent)
             shutil.move(os.fspath(folder), os.fspath(goal))
     finally:
         use.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import stat
 import subprocess
 import sys
 import uuid
@@ -151,3 +152,18 @@ def test_a_killed_server_leaves_its_folder_free(tmp_path: Path) -> None:
     server.kill()
     with Server(tmp_path):
         pass
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    """The folder and everything in it, while the server runs and when it has stopped, is for its owner alone."""
+    data = tmp_path / "data"
+
+    def modes() -> set[tuple[bool, int]]:
+        return {(p.is_dir(), stat.S_IMODE(p.stat().st_mode)) for p in (data, *data.rglob("*"))}
+
+    with Server(data) as server, _open(server, tmp_path / "a", "p") as realm:
+        with realm.write() as tx:
+            tx.upsert("Dog", [{"_id": 1, "name": "Rex"}])
+        realm.upload_all_local_changes(WAIT)
+        assert modes() == {(True, 0o700), (False, 0o600)}
+    assert modes() == {(True, 0o700), (False, 0o600)}

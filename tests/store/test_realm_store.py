@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,16 @@ def test_folders_of_a_new_realm_are_on_disk(tmp_path: Path) -> None:
     fs = Listening()
     with RealmStore.open(tmp_path / "x" / "y" / "a.realm", owner=OWNER, fs=fs):
         assert {tmp_path, tmp_path / "x", tmp_path / "x" / "y", tmp_path / "x" / "y" / "a.realm"} == set(synced)
+
+
+def test_everything_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Folders that are made, also those above the realm and where it is copied or moved to, are 0700, files 0600."""
+    with made(tmp_path / "x" / "y" / "a.realm") as store:
+        store.checkpoint()
+        store.copy_to(tmp_path / "copies" / "b.realm")
+    RealmStore.move(tmp_path / "x" / "y" / "a.realm", tmp_path / "moved" / "far" / "a.realm")
+    modes = {(p.is_dir(), stat.S_IMODE(p.stat().st_mode)) for p in tmp_path.rglob("*")}
+    assert modes == {(True, 0o700), (False, 0o600)}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
