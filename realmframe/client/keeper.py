@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from realmframe.client.loop import sync_loop
 from realmframe.client.tokens import read_token
-from realmframe.errors import AuthError, RealmError
+from realmframe.errors import RealmError
 
 if TYPE_CHECKING:
     from realmframe.client.app import App
@@ -80,9 +80,6 @@ class TokenKeeper:
             fresh = read_token(await self._app.access_token(user_id, stale=token))
             # By a clock that is ahead of the server's, the new one has ended already.
             self._users[user_id] = now + max(RETRY_SECONDS, fresh.life * 0.9) if fresh.is_due(now) else 0.0
-        except AuthError as fault:
-            log.info("app %s: user %s: %s", self._app.id, user_id, fault.message)
-            self._users[user_id] = now + RETRY_SECONDS
-        except RealmError as fault:
-            log.info("app %s: a token could not be refreshed yet: %s", self._app.id, fault.message)
+        except RealmError as fault:  # who was refused is logged out by now
+            log.info("app %s: the token of user %s could not be refreshed: %s", self._app.id, user_id, fault.message)
             self._users[user_id] = now + RETRY_SECONDS

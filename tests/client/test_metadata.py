@@ -158,6 +158,18 @@ def test_each_sees_what_others_did(tmp_path: Path) -> None:
     assert here.current() == record("bob")
 
 
+def test_a_change_within_one_tick_of_the_clock(tmp_path: Path) -> None:
+    """A file of the same size and time as the one before is looked at all the same."""
+    here, there = Metadata(folder(tmp_path)), Metadata(folder(tmp_path))
+    here.put(record("ann", "token-1"))
+    state = here.path.stat()
+    assert there.current() == record("ann", "token-1")
+    here.put(record("ann", "token-2"))
+    os.utime(here.path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert here.path.stat().st_size == state.st_size
+    assert there.current() == record("ann", "token-2")
+
+
 @pytest.mark.parametrize(
     ("changes", "is_anonymous", "is_valid"),
     [

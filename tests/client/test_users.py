@@ -253,3 +253,20 @@ def test_custom_data_is_asked_for_anew(make_app: Make, services: Any) -> None:
     assert user.refresh_custom_data() == {}
     assert services.paths.count("POST /auth/session") == 1
     assert user.access_token != before
+
+
+def test_sessions_end_with_their_user(make_app: Make, services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logged out, removed, deleted or refused: the sessions of just that user are ended."""
+    app = make_app()
+    ended: list[str] = []
+    monkeypatch.setattr(app.sync, "stop_user", ended.append)
+    users = [app.log_in(credentials) for credentials in (ANN, BOB, ANN, BOB, Credentials.anonymous())]
+    users[0].log_out()
+    app.remove_user(users[1])
+    app.delete_user(users[2])
+    assert ended == [user.id for user in users[:3]]
+    services.answers["/auth/session"] = services.refuse(401, "InvalidSession")
+    with pytest.raises(AuthError):
+        users[3].refresh_custom_data()
+    assert ended[3:] == [users[3].id]
+    assert users[4].is_logged_in

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -187,7 +189,10 @@ def test_discard(server: Server, open_dogs: Any, mode: str, recovery: bool) -> N
     assert sorted(lost["primary_key"]) == [1, 2, 50]
     with rf.Realm.open(path=outcome.copy, schema=[DOG], read_only=True) as copy:
         assert names(copy)[50] == "offline"
-    assert "recovered-realms" in outcome.copy
+    place = Path(outcome.copy)
+    assert place.parent == mine.sync_session.app.metadata.folder / "recovered-realms"
+    assert re.fullmatch(r"recovered_realm-\d{8}-\d{6}-[0-9A-F]{6}", place.name)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (place, place.parent)} == {0o700}
 
 
 @flexible_only
@@ -269,6 +274,13 @@ def test_no_loop_of_resets(previous: str | None, mode: str, action: str) -> None
         return
     discards = mode == DISCARD or previous is not None or action != "ClientReset"
     assert mode_of(mode, action, before) == (DISCARD if discards else mode)
+
+
+@pytest.mark.parametrize("previous", [RECOVER, DISCARD])
+@pytest.mark.parametrize("mode", [RECOVER, RECOVER_OR_DISCARD, DISCARD])
+def test_a_reset_of_another_kind_is_no_loop(previous: str, mode: str) -> None:
+    """What the server asks for now, and did not ask for before, is done as configured."""
+    assert mode_of(mode, "ClientReset", {"mode": previous, "action": "MigrateToFLX"}) == mode
 
 
 KILLED = """

@@ -53,6 +53,22 @@ def test_jitter_takes_at_most_a_quarter(seed: int, attempts: int) -> None:
         assert 0.75 * longest <= noisy.next_delay(source) <= longest
 
 
+class MostJitter:
+    """A random source that always gives the upper end."""
+
+    def uniform(self, _a: float, b: float, /) -> float:
+        """Give the upper end."""
+        return b
+
+
+def test_jitter_takes_up_to_a_quarter() -> None:
+    """What the random source gives is taken off each delay, the longest included, and the next one does not shrink."""
+    back_off = BackOff()
+    back_off.update("lost")
+    delays = [back_off.next_delay(MostJitter()) for _ in range(10)]
+    assert delays == [0.75 * d for d in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300)]
+
+
 THREE = {"backoffIntervalSec": 3, "backoffMaxDelaySec": 10, "backoffMultiplier": 2}
 
 

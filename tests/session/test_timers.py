@@ -205,6 +205,14 @@ def test_back_off_begins_anew() -> None:
     client.receive(Download(session.number, 1, 0, 1, 9, 0, 0).encode(PBS), 103.0)
     client.closed(after_close(1011), 103.0)
     assert client.deadline() == 104.0  # a download did
+    client.on_deadline(104.0)
+    assert _fail(client, 104.0, 4) == 8.0
+    client.closed(CONNECT_FAILED, 200.0)
+    client.events()
+    client.reconnect(200.0)
+    assert opens(client)
+    client.closed(CONNECT_FAILED, 200.0)
+    assert client.deadline() == 201.0  # "reconnect" did
 
 
 def test_back_off_of_a_session_begins_anew_after_a_download(pair: Pair) -> None:
@@ -255,6 +263,18 @@ def test_reconnect_while_connected(answered: bool) -> None:
     client.closed(LOST, 1.0)
     assert opens(client) is not answered
     assert (client.deadline() == 2.0) is answered
+
+
+@pytest.mark.parametrize("late", [1, -1])
+def test_an_answer_to_another_ping(late: int) -> None:
+    """A PONG has to name the PING that it answers."""
+    client = connected()
+    client.reconnect(0.0)
+    client.on_deadline(0.0)
+    (ping,) = pings(client)
+    client.receive(Pong(ping.timestamp + late).encode(PBS), 0.1)
+    assert any(isinstance(e, ev.ProtocolFailure) for e in client.events())
+    assert not client.is_connected
 
 
 def _compensating(version: int) -> JsonError:
