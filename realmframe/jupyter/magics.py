@@ -11,6 +11,7 @@ from IPython.display import display
 from realmframe.jupyter.bridge import Bridge, running_loop
 from realmframe.jupyter.command import parse
 from realmframe.jupyter.desk import Desk
+from realmframe.jupyter.notices import Notices
 
 
 @magics_class
@@ -20,6 +21,7 @@ class RealmMagics(Magics):
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.bridge = Bridge(running_loop())
+        self.notices = Notices()
         self.desk = Desk(shell.user_ns, self.bridge, self._run_cell, display)
 
     def _run_cell(self, source: str) -> None:

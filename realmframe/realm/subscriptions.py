@@ -186,7 +186,7 @@ class SubscriptionSet:
         return (Subscription(s) for s in self._latest)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} subscriptions, version {self.version}: {self.state}>"
+        return f"<{len(self)} subscription{'s' * (len(self) != 1)}, version {self.version}: {self.state}>"
 
     @property
     def version(self) -> int:
