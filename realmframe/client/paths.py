@@ -142,7 +142,7 @@ def path_for(
     if os.path.isabs(text):
         return RealmPath(Path(os.path.normpath(text)), "path is absolute: the realm is exactly there")
     found = Path(os.path.normpath(base / text))
-    if found == base or base not in found.parents:
+    if base not in found.parents:
         raise UsageError(
             f"The path {text!r} leads out of {where} ({base}).",
             hint="A relative path stays inside it; an absolute path may be anywhere.",

@@ -369,6 +369,28 @@ def test_first_log_in_offline_says_that_it_needs_the_network(make_app: Make, ser
         make_app().log_in(Credentials.anonymous())
 
 
+def test_the_location_is_asked_again_when_it_has_to_be(make_app: Make, services: Any) -> None:
+    """Once per process, whatever is asked for; anew on request, and then everything goes where the new answer says."""
+    app = make_app()
+    hosts = iter(["one", "two"])
+
+    def locate(_request: httpx.Request) -> httpx.Response:
+        host = next(hosts)
+        return httpx.Response(200, json={"hostname": f"https://{host}.test/", "ws_hostname": f"wss://ws.{host}.test"})
+
+    services.answers["/location"] = locate
+    assert not app.services.is_located
+    assert app.services.known_location.sync_route == "ws://server.test/api/client/v2.0/app/app-1/realm-sync"
+    user = app.log_in(Credentials.anonymous())
+    assert {r.url.host for r in services.requests[1:]} == {"one.test"}
+    located = app.run(app.services.location(refresh=True), "the location")
+    assert located.sync_route == "wss://ws.two.test/api/client/v2.0/app/app-1/realm-sync"
+    assert located == app.services.known_location
+    assert services.requests[-1].url.host == "server.test"  # base_url alone is asked
+    user.refresh_custom_data()
+    assert services.requests[-1].url.host == "two.test"
+
+
 def test_a_slow_server_is_bounded(make_app: Make, services: Any) -> None:
     """The app's time-out bounds a whole request, however the server dawdles."""
 

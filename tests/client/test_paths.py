@@ -41,6 +41,8 @@ ROWS = [
     (None, pbs(None), "/b/null_U.realm", "partition-based"),
     (None, pbs(OID), "/b/o_0123456789abcdef01234567_U.realm", "partition-based"),
     (None, pbs(UUID), "/b/u_12345678-1234-5678-1234-567812345678_U.realm", "partition-based"),
+    (None, pbs("a\nb\x7f"), "/b/s_a%0Ab%7F_U.realm", "partition-based"),
+    (None, SyncPlace("u/1", False, "p"), "/b/s_p_u%2F1.realm", "partition-based"),
     (None, None, "/b/default.realm", "no sync"),
     ("car", FLX, "/b/car", "relative"),
     ("car.realm", FLX, "/b/car.realm", "relative"),

@@ -30,6 +30,35 @@ def test_default_behaviour_is_the_sdks(user: User) -> None:
         )
 
 
+def test_every_other_default_is_the_sdks(user: User) -> None:
+    """Waits go on, resets recover, sessions end after the upload, initial subscriptions run once."""
+    sync = rf.SyncConfiguration(user, flexible=True)
+    assert sync.cancel_waits_on_non_fatal_errors is False
+    assert sync.client_reset == rf.ClientResetConfiguration()
+    assert sync.client_reset.mode == "recover_unsynced_changes"
+    assert (sync.session_stop_policy, sync.rerun_on_open, sync.initial_subscriptions) == ("after_upload", False, None)
+    made = rf.Configuration(sync=sync)
+    assert (made.read_only, made.schema_version, made.path, made.schema) == (False, 0, None, None)
+
+
+def test_new_and_existing_files_each_have_their_behaviour(user: User) -> None:
+    """What is said of one is not taken for the other, whose default stays."""
+    for name, is_new in (("new_realm_file_behavior", True), ("existing_realm_file_behavior", False)):
+        sync = rf.SyncConfiguration(user, flexible=True, **{name: {"type": "open_immediately"}})
+        assert sync.behavior(is_new).opens_immediately
+        assert sync.behavior(not is_new).time_out == 30.0
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_initial_subscriptions_as_a_mapping(user: User, given: bool) -> None:
+    """The SDKs' form says whether they run again, and wins over the keyword."""
+    form = {"update": print, "rerun_on_open": given}
+    sync = rf.SyncConfiguration(user, flexible=True, initial_subscriptions=form, rerun_on_open=not given)
+    assert (sync.initial_subscriptions, sync.rerun_on_open) == (print, given)
+    sync = rf.SyncConfiguration(user, flexible=True, initial_subscriptions={"update": print}, rerun_on_open=given)
+    assert sync.rerun_on_open is given
+
+
 @pytest.mark.parametrize("word", ["openImmediately", "open_immediately"])
 def test_both_spellings_are_taken(word: str) -> None:
     """The SDK's words are taken in camelCase and snake_case."""
@@ -38,7 +67,9 @@ def test_both_spellings_are_taken(word: str) -> None:
 
 
 def test_a_behaviour_without_time_out_waits_for_ever() -> None:
-    """The 30 s default does not merge into a behaviour that was given."""
+    """The 30 s default does not merge into a behaviour that was given; infinity is no limit either."""
+    made = rf.OpenRealmBehaviorConfiguration(time_out=float("inf"), time_out_behavior="throw_exception")
+    assert made.time_out is None
     assert rf.OpenRealmBehaviorConfiguration(type="download_before_open").time_out is None
 
 
@@ -107,6 +138,13 @@ def test_one_path_in_two_places(user: User) -> None:
     assert rf.Configuration(path="a.realm", sync=sync).path == "a.realm"
     with pytest.raises(UsageError, match=r"sync\.path"):
         rf.Configuration(path="b.realm", sync=sync)
+
+
+@pytest.mark.parametrize("keywords", [{"read_only": True}, {"base_file_path": "x"}])
+def test_what_belongs_to_local_realms(user: User, keywords: dict[str, Any]) -> None:
+    """A synced realm is written to, and is where its App's realms are."""
+    with pytest.raises(UsageError, match="belongs to local realms"):
+        rf.Configuration(sync=rf.SyncConfiguration(user, flexible=True), **keywords)
 
 
 def test_path_for_touches_nothing(user: User, tmp_path: Path) -> None:

@@ -156,6 +156,25 @@ def test_reopen_offline_makes_no_request(login: Login, server: Any) -> None:
     assert len(server.requests) == requests
 
 
+def test_new_and_existing_files_each_have_their_behaviour(login: Login, server: Any) -> None:
+    """One that is new opens as it says for new ones, the next time as for existing ones, and the other way round."""
+    user = login("b")
+    server.line.fault(stall_after=0)
+    now, late = rf.OpenRealmBehaviorConfiguration("open_immediately"), behaviour(0.0)
+    for path, new, existing in (("a.realm", now, late), ("b.realm", late, now)):
+        wanted = configuration(user, sync={"new_realm_file_behavior": new, "existing_realm_file_behavior": existing})
+        wanted["path"] = path
+        for expected in (new, existing):
+            opening = rf.Realm.begin_open(**wanted)
+            assert opening.behavior == expected
+            assert opening.is_new is (expected is new)
+            if expected is now:
+                opening.result().close()
+                continue
+            with pytest.raises(rf.OpenTimeoutError):
+                opening.result()
+
+
 def test_rerun_on_open(login: Login) -> None:
     """rerun_on_open runs the callback at every open; adding what is there changes nothing."""
     user, counted = login("b"), []

@@ -219,6 +219,20 @@ def test_client_refuses(message: Any) -> None:
     assert not pair.client.is_connected
 
 
+def test_a_file_number_without_salt() -> None:
+    """A number that anybody could claim is refused, and not kept."""
+    client = ClientConnection(FLX, random=random.Random(1))
+    session = client.add_session(Realm().start(), Realm(), 0.0)
+    client.opened(0.0)
+    client.data_to_send()
+    client.events()
+    client.receive(Ident(session.number, 5, 0).encode(FLX), 0.0)
+    events = client.events()
+    assert any(isinstance(e, ev.ProtocolFailure) for e in events)
+    assert not any(isinstance(e, ev.IdentAssigned) for e in events)
+    assert session.file_ident == 0
+
+
 SIX = {"message": "m", "logURL": "u", "tryAgain": True, "shouldClientReset": False, "isRecoveryModeDisabled": False}
 
 
@@ -309,8 +323,10 @@ def test_error_of_the_connection(again: bool) -> None:
     body = SIX | {"tryAgain": again, "action": "Transient", "backoffIntervalSec": 8, "backoffMaxDelaySec": 9}
     pair.client.receive(JsonError(0, 101, body | {"backoffMultiplier": 1}).encode(FLX), pair.now)
     pair.machine = None
-    failed = next(e for e in pair.client.events() if isinstance(e, ev.ConnectionFailed))
+    events = pair.client.events()
+    failed = next(e for e in events if isinstance(e, ev.ConnectionFailed))
     assert (failed.code, failed.is_fatal) == (101, not again)
+    assert not any(isinstance(e, ev.OpenConnection) for e in events)
     due = pair.client.deadline()
     assert (due is not None) is again
     assert due is None or 6.0 <= due - pair.now <= 8.0
@@ -343,8 +359,10 @@ def test_back_off_of_the_connection() -> None:
     client.reconnect(now)
     assert any(isinstance(e, ev.OpenConnection) for e in client.events())
     client.closed(after_close(4002), now)
-    failed = next(e for e in client.events() if isinstance(e, ev.ConnectionFailed))
+    events = client.events()
+    failed = next(e for e in events if isinstance(e, ev.ConnectionFailed))
     assert (failed.follow_up, failed.is_fatal, client.deadline()) == (FollowUp.LOG_OUT, True, None)
+    assert not any(isinstance(e, ev.OpenConnection) for e in events)
 
 
 def test_many_sessions_share_fairly() -> None:

@@ -87,7 +87,29 @@ def test_pong_keep_alive_timeout(limit: float) -> None:
     assert client.is_connected
     client.on_deadline(sent + limit)
     assert not client.is_connected
-    assert [e.reason for e in client.events() if isinstance(e, ev.CloseConnection)] == ["no PONG came"]
+    events = client.events()
+    assert [e.reason for e in events if isinstance(e, ev.CloseConnection)] == ["no PONG came"]
+    (failed,) = (e for e in events if isinstance(e, ev.ConnectionFailed))
+    assert (failed.error, failed.is_fatal, failed.is_reported) == ("ConnectionClosed", False, False)
+    assert not any(isinstance(e, ev.OpenConnection) for e in events)  # the back-off goes first
+    due = client.deadline()
+    assert due is not None
+    assert 0.75 <= due - (sent + limit) <= 1.0
+    client.on_deadline(due)
+    assert opens(client)
+
+
+def test_a_new_connection_begins_empty() -> None:
+    """What was to be said on the one before is not said on the next."""
+    client = connected()
+    client.reconnect(0.0)
+    client.on_deadline(0.0)  # a PING waits to be sent
+    client.closed(LOST, 0.5)
+    client.on_deadline(2.0)
+    client.opened(2.0)
+    first, *rest = (parse_client(d, PBS) for d in client.data_to_send())
+    assert isinstance(first, Bind)
+    assert not any(isinstance(m, Ping) for m in rest)
 
 
 def test_the_round_trip_is_told() -> None:
