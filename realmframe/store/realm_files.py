@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,10 @@ class RealmFiles:
         self.path = path
         self.read_only = read_only
         self._fs = fs
-        self._lock = threading.RLock()
+        self.begin_anew()
         self._folder_lock = locks.WriteLock(path)
         self._manifest_path = os.fspath(path / MANIFEST)
         self._checkpoint_lock = locks.lock_file(path, locks.CHECKPOINT)
-        self._checkpoint_mutex = threading.Lock()
         self._depth = 0
         self._news: collections.deque[Commit] = collections.deque()
         self._telling = False
@@ -61,6 +61,12 @@ class RealmFiles:
         self._closed = False
         self._checkpointing: threading.Thread | None = None
         self._use: locks.Use | None = None
+        _known.add(self)
+
+    def begin_anew(self) -> None:
+        """Forget who held the locks between threads, in a forked process."""
+        self._lock = threading.RLock()
+        self._checkpoint_mutex = threading.Lock()
 
     def _let_go(self) -> None:
         self._closed = True
@@ -234,3 +240,15 @@ class RealmFiles:
                 except Exception:
                     log.exception("a listener of the realm at %s failed", self.path)
             self._telling = False
+
+
+_known: Final[weakref.WeakSet[RealmFiles]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for files in list(_known):
+        files.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -116,7 +116,7 @@ def test_a_realm_in_a_realm(tmp_path: Path) -> None:
 
 
 FORK = """
-import os, sys
+import os, sys, threading
 import realmframe as rf
 url, folder = sys.argv[1:]
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
@@ -138,12 +138,20 @@ realm = rf.Realm.open(path="dogs.realm", schema=[DOG], sync=sync)
 write(realm, 1)
 realm.upload_all_local_changes(timeout=60.0)
 assert not realm.status().is_stale
+held, over = threading.Event(), threading.Event()
+def hold():
+    with realm.core.store._lock:  # as while something is integrated
+        held.set()
+        over.wait()
+threading.Thread(target=hold).start()
+held.wait()
 child = os.fork()
 if child == 0:
     status = 1
     try:
         assert realm["Dog"]["_id"].tolist() == [1]
         assert realm.status().is_stale and realm["Dog"].realm.as_of is not None  # nothing comes here any more
+        assert realm.as_of(realm.status().version)["Dog"]["_id"].tolist() == [1] and len(realm.history("Dog")) == 1
         for work in (realm.refresh, realm.upload_all_local_changes, lambda: realm.sync_session):
             refused(work)
         refused(write, realm, 9)
@@ -165,6 +173,7 @@ if child == 0:
     finally:
         sys.stderr.flush()
         os._exit(status)
+over.set()
 assert os.waitpid(child, 0)[1] == 0
 realm.download_all_server_changes(timeout=60.0)
 write(realm, 3)
