@@ -222,7 +222,9 @@ class Binding:
             self.pump()
 
     def reconnect(self) -> None:
-        """Skip the back-off, of the connection and of a session that waits to bind again."""
+        """Skip the back-off, of the connection and of a session that waits to bind again, in whichever process."""
+        if self.following is not None:
+            self.following.reconnect()
         if self.machine is not None and self.machine.retry_at is not None:
             self.machine.resume(time.monotonic())
         if self.connection is not None:

@@ -4,7 +4,8 @@ A follower sees in the store what was uploaded and which subscriptions are compl
 process that syncs is getting on. That everything which the server has *now* is here nobody but that process can find
 out: a follower who waits for a download puts an empty file into ``asks/`` of the realm's folder, and the process that
 syncs removes it when a MARK that it asked for afterwards is answered and integrated. A file of a process that was
-killed is answered like any other, and harms nobody.
+killed is answered like any other, and harms nobody. ``asks/reconnect`` asks it to connect at once, whenever that would
+be its next try: one who begins to follow would have tried at once himself.
 
 Both look at the disk again and again: very soon after something has happened there or somebody has begun to wait, then
 less and less often.
@@ -34,6 +35,8 @@ log: Final = logging.getLogger("realmframe.client")
 
 #: Folder of the questions, in the realm's own.
 ASKS: Final = "asks"
+#: Name of the one that asks to connect at once.
+RECONNECT: Final = "reconnect"
 #: Seconds until the next look at the disk after something has happened.
 SOON_SECONDS: Final = 0.002
 #: How much longer each pause is than the one before, while nothing happens.
@@ -69,13 +72,25 @@ class Pace:
 
 
 class Ask:
-    """A question of this process: whether everything has come that the server has now."""
+    """A question of this process, put to the one that syncs; :meth:`put` makes it."""
 
-    def __init__(self, realm: Path) -> None:
-        folder = realm / ASKS
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._path = folder / secrets.token_hex(8)
-        self._path.touch(mode=0o600)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def put(cls, realm: Path, name: str | None = None) -> Ask | None:
+        """Ask whether everything has come that the server has now, or something of another name.
+
+        None if that cannot be written at the moment.
+        """
+        path = realm / ASKS / (name or secrets.token_hex(8))
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.touch(mode=0o600)
+        except OSError as fault:
+            log.info("realm %s: the process that syncs cannot be asked: %s", realm.name, fault)
+            return None
+        return cls(path)
 
     @property
     def is_answered(self) -> bool:
@@ -84,7 +99,8 @@ class Ask:
 
     def withdraw(self) -> None:
         """Wait for it no longer."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 class Answers:
@@ -107,7 +123,11 @@ class Answers:
         """Begin to answer what is new; tell whether there is anything."""
         try:
             found = [name for name in os.listdir(self._folder) if name not in self._tasks]
-        except FileNotFoundError:
+            if RECONNECT in found:
+                found.remove(RECONNECT)
+                (self._folder / RECONNECT).unlink(missing_ok=True)
+                self._session.reconnect()
+        except OSError:  # nobody has asked anything yet, as a rule
             return False
         for name in found:
             self._tasks[name] = sync_loop().spawn(self._answer(name), f"realmframe-answer-{name}")
@@ -183,9 +203,15 @@ class Following:
         if standing.as_of is not None:
             session.caught_up_at = max(standing.as_of, session.caught_up_at or 0.0)
         session.bootstrap_version = standing.bootstrap_version
+        if is_first and standing.connection != "connected":
+            self.reconnect()
         counted = standing.transfer if is_first else before.transfer
         session.transfer = _advanced(session.transfer, counted, standing.transfer)
         return True
+
+    def reconnect(self) -> None:
+        """Ask the other process to connect at once."""
+        Ask.put(self._session.store.path, RECONNECT)
 
     def end(self) -> None:
         """Note that this process does not follow any more."""

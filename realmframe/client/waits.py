@@ -135,7 +135,7 @@ class Waits:
             wait.succeed()
         for wait in self._found:
             if wait.kind == "download" and wait.ask is None:
-                wait.ask = Ask(realm)
+                wait.ask = Ask.put(realm)
 
     def withdraw(self) -> None:
         """Take back all questions: this process syncs now."""

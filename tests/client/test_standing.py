@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from realmframe.client import following
-from realmframe.client.following import Pace, _advanced
+from realmframe.client.following import Answers, Ask, Pace, _advanced
 from realmframe.client.progress import TransferProgress
 from realmframe.client.standing import AS_OF_SECONDS, BELIEVED_SECONDS, STANDING, Standing, Teller, seen_last
 from realmframe.errors import NetworkError
@@ -145,6 +145,21 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         assert files(tmp_path) == []
     one.look()
     assert Standing.read(tmp_path).is_leading
+
+
+def test_questions_that_cannot_be_put(tmp_path: Path) -> None:
+    """A folder that cannot be written, as on a full disk, ends no session: who waits asks again later."""
+    asks = tmp_path / following.ASKS
+    asks.touch()
+    assert Ask.put(tmp_path) is None
+    answers = Answers(cast("SyncSession", Session(tmp_path)), lambda: None)
+    assert not answers.look()
+    asks.unlink()
+    ask = Ask.put(tmp_path)
+    assert ask is not None
+    assert not ask.is_answered
+    ask.withdraw()
+    assert files(asks) == []
 
 
 def test_counting_goes_on_when_another_process_begins_to_sync() -> None:

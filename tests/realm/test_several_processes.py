@@ -16,6 +16,7 @@ import pytest
 
 import realmframe as rf
 from realmframe.server.admin import order
+from realmframe.session.backoff import Delays
 from realmframe.testing import FaultProxy, Server
 from tests.waiting import WAIT, until
 
@@ -62,6 +63,8 @@ for line in sys.stdin:
         answer = told
     elif what == "state":
         answer = [realm.sync_session.state, realm.sync_session.connection_state]
+    elif what == "reconnect":
+        realm.sync_session.reconnect()
     elif what == "freshness":
         realm.refresh()
         status, said = realm["Dog"].realm.status, realm["Dog"].attrs
@@ -250,6 +253,26 @@ def test_freshness_where_another_process_syncs(site: Site) -> None:
     late = site.child("a")
     assert late.ask("freshness")[0] == "stale"
     assert late.ask("freshness")[1] > before
+
+
+@pytest.mark.parametrize("site", ["flexible"], indirect=True)
+@pytest.mark.parametrize("how", ["asks", "opens"])
+def test_reconnecting_where_another_process_syncs(site: Site, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """That one tries at once, as this one would have; its own next try would be minutes away."""
+    monkeypatch.setattr("realmframe.session.client.Delays", lambda: Delays(first=300.0, longest=300.0))
+    mine = site.open("a", through_line=True)
+    child = site.child("a")
+    child.ask("download", WAIT)
+    site.line.cut()
+    assert until(lambda: mine.sync_session.connection_state == "disconnected")
+    assert not until(lambda: mine.sync_session.is_connected, 0.3)
+    if how == "asks":
+        child.ask("reconnect")
+    else:
+        site.child("a")
+    assert until(lambda: mine.sync_session.is_connected)
+    assert child.ask("download", WAIT) == "done"
+    assert list((mine.path / "asks").iterdir()) == []
 
 
 @pytest.mark.parametrize("site", ["flexible"], indirect=True)
