@@ -1,11 +1,14 @@
 """What the client of realm-core 14.14 said to this server, said again: the server ends with the state that client had.
 
-The recordings ``core_*`` were made with the real engine's own client (its object store, with App log-in) against this
-server. Its messages are given to the server's core, without a socket, in the order in which they were handled then.
+The recordings ``core_*`` were made with the real engine's own client (its object store, with App log-in), and
+``node_sync_*`` with the Node SDK 12.15 that is built on it, against this server. Their messages are given to the
+server's core, without a socket, in the order in which they were handled then. What it sends is merged with what the
+client wrote, as the client did; so the recorded state is compared with both ends.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,39 +16,58 @@ import pytest
 
 from realmframe.conformance.checks import comparable
 from realmframe.conformance.vectors import state_to_json, value_to_json
-from realmframe.server import history
+from realmframe.server import Permissions, history
+from realmframe.server.admin import carry_out
 from realmframe.server.connection import Connection
-from realmframe.server.database import Database
+from realmframe.server.database import Database, orders
 from realmframe.server.engine import Engine
 from realmframe.server.views import View
-from realmframe.wire import Bind, ClientIdent, Download, Upload, parse_client, parse_server, parse_subprotocol
+from realmframe.wire import (
+    BatchState,
+    Bind,
+    ClientIdent,
+    Dialect,
+    Download,
+    Upload,
+    parse_client,
+    parse_server,
+    parse_subprotocol,
+)
 from tests import transcripts
 
 from .conftest import Rules
-
-#: Answers that have to come as they came, in this order; what else there is goes by rules and by the outcome.
-ANSWERS = ("ident", "mark", "unbound", "json_error", "query_error")
+from .held import Held, as_apps_see
 
 
 class Replay:
     """The clients of one recording and the engine they talk to, driven without its thread."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, database: Database, records: list[dict[str, Any]]) -> None:
+        self.database = database
+        #: Classes that a user may not write to.
+        self.forbidden: dict[str, list[str]] = {}
+        guarded = any(record["kind"] == "may_not_write" for record in records)
+        permissions = Permissions(can_write_class=lambda user, name: name not in self.forbidden.get(user, ()))
+        self.engine = Engine(database, development=True, permissions=permissions if guarded else None)
         self.connections: dict[int, Connection] = {}
         self.rules: dict[tuple[int, int], Rules] = {}
         self.written: dict[int, int] = {}
-        self.answers: dict[int, list[list[str]]] = {}
+        self.sent: dict[int, list[bytes]] = {}
+        self.held = _held(records)
 
     def step(self, record: dict[str, Any]) -> None:
         """Do what a line of the recording says; where it has an answer, the engine commits and answers."""
         number, kind = record.get("conn", 0), record["kind"]
-        if record["dir"] != "c2s":
+        if kind == "order":
+            self._order(record)
+        elif kind == "may_not_write":
+            self.forbidden[record["user"]] = record["classes"]
+        elif record["dir"] != "c2s":
             self.engine._finish()
         elif kind == "ws_open":
             dialect = parse_subprotocol(record["answer"])
             assert dialect is not None
-            self.answers[number] = []
+            self.sent[number] = []
             self.connections[number] = Connection(dialect, "app", record["user"], self._deliver(number))
         elif kind == "ws":
             data = transcripts.message(record)[0]
@@ -53,6 +75,12 @@ class Replay:
             self.engine._receive(self.connections[number], data)
         else:
             self.engine.forget(self.connections[number])
+
+    def _order(self, record: dict[str, Any]) -> None:
+        """Have the engine do what an administrator ordered then."""
+        with self.database.transaction() as sql:
+            sql.execute(orders.insert().values(app="app", what=record["what"], arguments=record["arguments"]))
+        carry_out(self.engine, self.database)
 
     def _note(self, number: int, message: Any) -> None:
         if isinstance(message, Bind):
@@ -65,27 +93,74 @@ class Replay:
             rules = self.rules[number, message.session]
             rules.has_written = max(rules.has_written, message.progress_client_version)
             self.written[rules.file_ident] = rules.has_written
+            self.held[rules.file_ident].wrote(message.progress_client_version)
 
     def _deliver(self, number: int) -> Callable[[list[bytes], int | None], None]:
         def deliver(messages: list[bytes], close: int | None) -> None:
             assert close is None
             connection = self.connections[number]
+            self.sent[number] += messages
             for data in messages:
-                words = data.partition(b"\n")[0].decode().split()
-                if words[0] == "download":
+                if data.startswith(b"download "):
                     message = parse_server(data, connection.machine.dialect)
                     assert isinstance(message, Download)
-                    self.rules[number, message.session].check(message)
-                elif words[0] in ANSWERS:
-                    self.answers[number].append(_answer(words))
+                    rules = self.rules[number, message.session]
+                    rules.check(message)
+                    self.held[rules.file_ident].receive(message)
                 assert not connection.written(len(data))
 
         return deliver
 
 
-def _answer(words: list[str]) -> list[str]:
-    """Leave out the size of a text."""
-    return words if words[0] not in ("json_error", "query_error") else [*words[:2], *words[3:]]
+def _held(records: list[dict[str, Any]]) -> dict[int, Held]:
+    """Give what each client file holds at the beginning, which knows what its client is going to write."""
+    dialects: dict[int, Dialect] = {}
+    idents: dict[tuple[int, int], int] = {}
+    found: dict[int, Held] = {}
+    for record in records:
+        if record["kind"] == "ws_open":
+            dialect = parse_subprotocol(record["answer"])
+            assert dialect is not None
+            dialects[record["conn"]] = dialect
+        elif record["kind"] == "ws" and record["dir"] == "c2s":
+            message = parse_client(transcripts.message(record)[0], dialects[record["conn"]])
+            if isinstance(message, ClientIdent):
+                ident = idents[record["conn"], message.session] = message.file_ident
+                found.setdefault(ident, Held(ident))
+            elif isinstance(message, Upload):
+                found[idents[record["conn"], message.session]].will_write(message.entries)
+    return found
+
+
+def _answers(sent: list[bytes], dialect: Dialect, *, in_words: bool) -> list[Any]:
+    """Give what has to be as it was, in its order: answers, and where a client was when a wait of its ended.
+
+    That is, the version that it had with each MARK and with the last message of each bootstrap. The size of a text
+    says nothing; why a write was taken back is said in words, which the older recordings have otherwise.
+    """
+    versions: dict[int, int] = {}
+    found: list[Any] = []
+    for data in sent:
+        head, _, text = data.partition(b"\n")
+        words = head.decode().split()
+        if words[0] == "download":
+            message = parse_server(data, dialect)
+            assert isinstance(message, Download)
+            versions[message.session] = message.download_server_version
+            if message.batch is BatchState.LAST_IN_BATCH:
+                found.append(("bootstrap", message.session, message.query_version, message.download_server_version))
+        elif words[0] == "mark":
+            found.append((*words, versions.get(int(words[1]))))
+        elif words[0] == "json_error":
+            body = json.loads(text)
+            for one in () if in_words else body.get("rejectedUpdates", ()):
+                del one["reason"]
+            found.append((*words[:2], *words[3:], body))
+        elif words[0] == "query_error":
+            found.append((*words[:2], *words[3:], text))
+        elif words[0] in ("ident", "unbound"):
+            found.append(words)
+    return found
 
 
 def _salts(records: list[dict[str, Any]]) -> Iterator[int]:
@@ -125,27 +200,29 @@ def _objects(state: dict[str, Any]) -> dict[str, Any]:
     return {name: _without_marks(form["objects"]) for name, form in plain.items() if form.get("objects")}
 
 
-@pytest.mark.parametrize("name", transcripts.names("core_"))
+@pytest.mark.parametrize("name", transcripts.names("core_", "node_sync_"))
 def test_server_ends_where_the_real_client_did(name, tmp_path, monkeypatch):
     """Each message of the real client gets its answers, and states are equal wherever the client's was recorded."""
     records = transcripts.records(name)
     salts = _salts(records)
     monkeypatch.setattr(history.secrets, "randbits", lambda _bits: next(salts) - 1)
     database = Database(tmp_path)
-    engine = Engine(database, development=True)
-    replay, compared = Replay(engine), 0
+    replay, compared = Replay(database, records), 0
     try:
         for record in records:
             replay.step(record)
             if record["kind"] == "result":
-                (realm,) = engine._realms.values()
-                held = _in_view(realm.history.snapshot, record.get("query"))
-                assert _objects(held) == _objects(record["result"])
+                (realm,) = replay.engine._realms.values()
+                mine = replay.held[record.get("file") or "abc".index(record["client"]) + 2]
+                for held in (_in_view(realm.history.snapshot, record.get("query")), state_to_json(mine.snapshot)):
+                    shown = held if name.startswith("core_") else as_apps_see(held)
+                    assert _objects(shown) == _objects(record["result"])
                 compared += 1
     finally:
         database.close()
-    for number, answers in replay.answers.items():
+    for number, sent in replay.sent.items():
         lines = [r for r in records if r["dir"] == "s2c" and r["kind"] == "ws" and r["conn"] == number]
-        recorded = [_answer(words) for r in lines if (words := r["header"].split())[0] in ANSWERS]
-        assert answers == recorded
+        recorded = [transcripts.message(r)[0] for r in lines]
+        dialect, in_words = replay.connections[number].machine.dialect, not name.startswith("core_")
+        assert _answers(sent, dialect, in_words=in_words) == _answers(recorded, dialect, in_words=in_words)
     assert compared
