@@ -132,10 +132,11 @@ from pathlib import Path
 from realmframe.client.metadata import Metadata, UserRecord
 folder, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 kept = Metadata(folder)
-print("ready", flush=True)
 for n in range(count):
     token = "t" * (1 + n % 5000)
     kept.put(UserRecord(f"{name}-{n % 50}", access_token=token, refresh_token=token), current=True)
+    if n == 0:
+        print("ready", flush=True)
 """
 
 
