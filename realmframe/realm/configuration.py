@@ -326,7 +326,7 @@ class Configuration:
     schema_version : int
         Version that the server is told (Flexible Sync).
     on_first_open : callable, optional
-        ``f(realm)``: called once, when a local realm was made.
+        ``f(realm)``: called once, when a local realm was made; if it raises, the realm is not made.
 
     Raises
     ------

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 from realmframe.client.loop import sync_loop
 from realmframe.client.pause import PauseBeforeTimeOut
 from realmframe.client.progress import TransferProgress
-from realmframe.errors import CancelledError, OpenTimeoutError, RealmError
+from realmframe.errors import CancelledError, OpenTimeoutError, RealmError, UsageError
 from realmframe.realm.bounded import LateError, within
 from realmframe.realm.configuration import Configuration, OpenRealmBehaviorConfiguration
 from realmframe.realm.core import RealmCore
@@ -154,12 +154,24 @@ class Opening:
             session.start()
         if session is None or self.behavior is None or self.behavior.opens_immediately:
             self._end()
-            on_first_open = self.configuration.on_first_open
-            if session is None and self.is_new and on_first_open is not None:
-                on_first_open(self._realm)
+            if session is None and self.is_new:
+                self._call_on_first_open(core)
             return
         self._future = sync_loop().submit(self._wait(core, session))
         self._future.add_done_callback(lambda _: self._stir())
+
+    def _call_on_first_open(self, core: RealmCore) -> None:
+        """Let the application fill a new local realm; if it fails there is none, and the next open is the first."""
+        on_first_open, realm = self.configuration.on_first_open, self._realm
+        if on_first_open is None or realm is None:
+            return
+        try:
+            on_first_open(realm)
+        except BaseException:
+            realm.close()
+            with contextlib.suppress(UsageError):  # somebody else has opened it meanwhile
+                RealmStore.delete(core.path)
+            raise
 
     async def _wait(self, core: RealmCore, session: SyncSession) -> None:
         """*In the sync thread* Wait until everything is here."""

@@ -369,6 +369,17 @@ def test_first_log_in_offline_says_that_it_needs_the_network(make_app: Make, ser
         make_app().log_in(Credentials.anonymous())
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(make_app: Make, services: Any, status: int) -> None:
+    """Credentials go nowhere but to the server that was named; that it sends elsewhere is said."""
+    elsewhere = httpx.Response(status, headers={"location": "http://elsewhere.test/login"})
+    services.answers["/login"] = lambda _request: elsewhere
+    with pytest.raises(AppError, match="redirects elsewhere") as caught:
+        make_app().log_in(Credentials.email_password("a@example.com", "secret-1"))
+    assert caught.value.status == status
+    assert {r.url.host for r in services.requests} == {"server.test"}
+
+
 def test_the_location_is_asked_again_when_it_has_to_be(make_app: Make, services: Any) -> None:
     """Once per process, whatever is asked for; anew on request, and then everything goes where the new answer says."""
     app = make_app()

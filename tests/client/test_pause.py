@@ -74,7 +74,7 @@ def test_not_without_a_time_out() -> None:
 
 def test_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever forgets an opening does not keep collections off."""
-    monkeypatch.setattr(pause_module, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(pause_module, "GRACE_SECONDS", 0.5)
     PauseBeforeTimeOut(0.0)
     assert not gc.isenabled()
     assert _comes(is_enabled=True)

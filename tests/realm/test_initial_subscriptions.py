@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from realmframe.realm.core import is_open
+from tests.waiting import until
 
 #: A task of anyio that is cancelled before it began is not awaited; it happens when the test ends while connecting.
 pytestmark = [
@@ -94,6 +96,22 @@ def test_what_would_wait_for_ever(login: Login, subscribe: Subscribe, text: str)
         rf.Realm.open(**configuration(user, subscribe))
     with rf.Realm.open(**configuration(user, lambda subs, _: subs.add("Dog", "_id > 3"))) as realm:
         assert queries(realm) == ["_id > 3 "]
+        assert realm.subscriptions.version == 1
+
+
+def test_an_application_that_raises(login: Login) -> None:
+    """Its own error comes out, nothing is left open or written, and it is asked again the next time."""
+    user = login()
+
+    def fail(subs: rf.MutableSubscriptionSet, _realm: rf.Realm) -> None:
+        subs.add("Dog", name="half")
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        rf.Realm.open(**configuration(user, fail))
+    assert until(lambda: not is_open(user.app.base_file_path / "dogs.realm"))
+    with rf.Realm.open(**configuration(user, lambda subs, _: subs.add("Dog"))) as realm:
+        assert queries(realm) == ["TRUEPREDICATE "]
         assert realm.subscriptions.version == 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from realmframe.realm.core import is_open
 
 SCHEMA = [
     rf.ObjectSchema(
@@ -134,6 +135,32 @@ def test_transactions_do_not_nest(realm: rf.Realm) -> None:
         pass
     with pytest.raises(rf.ClosedError):
         tx.create("Plane", {"_id": "a"})
+
+
+def test_on_first_open(tmp_path: Path) -> None:
+    """Called once, with the realm open; where it fails there is no realm, and the next open is the first."""
+    called: list[str] = []
+
+    def fill(realm: rf.Realm) -> None:
+        called.append(realm.path.name)
+        with realm.write() as tx:
+            tx.upsert("Dog", {"_id": 1})
+        if len(called) == 1:
+            raise ValueError("mine")
+
+    keywords: dict[str, Any] = {
+        "path": tmp_path / "a.realm",
+        "schema": [{"name": "Dog", "primaryKey": "_id", "properties": {"_id": "int"}}],
+        "on_first_open": fill,
+    }
+    with pytest.raises(ValueError, match="mine"):
+        rf.Realm.open(**keywords)
+    assert not rf.Realm.exists(path=tmp_path / "a.realm")
+    assert not is_open(tmp_path / "a.realm")
+    for _ in range(2):
+        with rf.Realm.open(**keywords) as realm:
+            assert len(realm["Dog"]) == 1
+    assert called == ["a.realm"] * 2
 
 
 def test_reopen(tmp_path: Path) -> None:

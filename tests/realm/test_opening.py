@@ -225,6 +225,28 @@ def test_no_garbage_collection_before_a_time_out(login: Login, server: Any) -> N
     assert collections[-1] > returned
 
 
+def test_what_an_open_that_is_late_says(login: Login, server: Any) -> None:
+    """What it was at, what had come, why, and what would help: also where others have had the realm open for long."""
+    user = login("b")
+    server.line.fault(down=True)
+    with pytest.raises(rf.OpenTimeoutError) as caught:
+        rf.Realm.open(**configuration(user, behaviour=behaviour(0.3)))
+    error = caught.value
+    assert (error.phase, type(error.cause)) == ("connect", rf.NetworkError)
+    assert error.__cause__ is error.cause
+    assert set(error.progress) == {"bytes", "batches", "changesets", "fraction", "objects"}
+    for words in ("dogs.realm", "0.3 s", "the connection was being opened", "0 bytes", "cannot be reached"):
+        assert words in error.message
+    assert "open_local_realm" in (error.hint or "")
+    server.line.heal()
+    with rf.Realm.open(**configuration(user)) as first:
+        assert until(lambda: first.sync_session.transfer.phase == "done")
+        server.line.fault(stall_after=0)
+        with pytest.raises(rf.OpenTimeoutError) as caught:
+            rf.Realm.open(**configuration(user, behaviour=behaviour(0.3)))
+        assert caught.value.phase == "download"
+
+
 def test_query_refused(login: Login, server: Any) -> None:
     """A subscription that the server refuses fails the open with its reason; the set is in state error."""
     server.faults.query_error = "bad query: no such field"
@@ -382,7 +404,7 @@ def test_open_now(login: Login, server: Any) -> None:
 
 
 def test_open_async(login: Login) -> None:
-    """open_async opens without blocking the caller's loop."""
+    """open_async opens without blocking the caller's loop, and as soon as it can."""
     seed(login, "Rex")
     user = login("b")
     ticks = 0
@@ -397,7 +419,7 @@ def test_open_async(login: Login) -> None:
                 await asyncio.sleep(0.001)
 
         ticker = asyncio.create_task(tick())
-        realm = await rf.Realm.open_async(**configuration(user))
+        realm = await rf.Realm.open_async(**configuration(user, behaviour=behaviour(None)))
         ticker.cancel()
         names = list(realm["Dog"].name)
         await asyncio.to_thread(realm.close)

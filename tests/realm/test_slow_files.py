@@ -16,13 +16,14 @@ import pytest
 
 import realmframe as rf
 from realmframe.realm import opening
-from realmframe.realm.core import is_open
+from realmframe.realm.core import RealmCore, is_open
 from realmframe.store import RealmStore
 from realmframe.testing import Server
 from tests.waiting import WAIT, until
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 TIME_OUT, FLOOR = 0.4, 0.2
+LEAST = dict(opening.FILE_SECONDS)
 LEEWAY = 2.5
 
 
@@ -47,7 +48,7 @@ def short_floor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def configuration(user: rf.User, at_end: str | None, time_out: float | None = TIME_OUT, **more: Any) -> dict[str, Any]:
     """Say how to open; without ``at_end`` at once."""
-    behaviour = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    behaviour = rf.OpenRealmBehaviorConfiguration("open_immediately", 0.0, "throw_exception")  # both are ignored
     if at_end is not None:
         behaviour = rf.OpenRealmBehaviorConfiguration("download_before_open", time_out, at_end)
     settings = {"initial_subscriptions": lambda subs, _realm: subs.add("Dog"), **more}
@@ -102,6 +103,34 @@ def test_locked_folder(user: rf.User, tmp_path: Path, at_end: str, is_new: bool)
     assert until(lambda: not is_open(path))
 
 
+def test_a_time_out_that_files_cannot_keep(user: rf.User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short it is, files have the time that they need at least; only what follows them is late."""
+    monkeypatch.setattr(opening, "FILE_SECONDS", dict.fromkeys(opening.FILE_SECONDS, WAIT))
+    for at_end in ("throw_exception", "open_local_realm"):
+        with locked(tmp_path / "dogs.realm") as let_go:
+            timer = threading.Timer(0.2, let_go)
+            timer.start()
+            begun = rf.Realm.begin_open(**configuration(user, at_end, 0.0))
+            timer.join()
+        if at_end == "open_local_realm":
+            begun.result().close()
+            continue
+        with pytest.raises(rf.OpenTimeoutError) as caught:
+            begun.result()
+        assert caught.value.phase != "files"
+
+
+def test_what_began_with_locked_files(user: rf.User, tmp_path: Path) -> None:
+    """An opening whose files came too late can be asked like any other; its error comes with the result."""
+    with locked(tmp_path / "dogs.realm"):
+        begun = rf.Realm.begin_open(**configuration(user, "open_local_realm"))
+        assert begun.done()
+        assert begun.progress.phase == "files"
+        for _ in range(2):
+            with pytest.raises(rf.OpenTimeoutError, match="another process"):
+                begun.result()
+
+
 def test_lock_that_is_let_go_in_time(user: rf.User, tmp_path: Path) -> None:
     """Files that can be had before the time-out delay an open, and nothing else; open_immediately waits for them."""
     for at_end in ("throw_exception", None):
@@ -138,6 +167,55 @@ def test_long_journal(user: rf.User, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with rf.Realm.open(**configuration(user, at_end, WAIT)) as realm:
         assert realm["Dog"].name.tolist() == ["Rex"]
     assert until(lambda: not is_open(tmp_path / "dogs.realm"))
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_files_that_turn_out_otherwise(
+    user: rf.User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was_there: bool
+) -> None:
+    """Another process makes or deletes the realm meanwhile: what is found counts, and its time runs from the call."""
+    new, existing = ({"time_out": t, "time_out_behavior": "throw_exception"} for t in (30.0, 40.0))
+    keywords = configuration(user, None)
+    sync = rf.SyncConfiguration(user, flexible=True, new_realm_file_behavior=new, existing_realm_file_behavior=existing)
+    if was_there:
+        rf.Realm.open(**keywords).close()
+    real, acquire = RealmStore.exists, RealmCore.acquire
+    monkeypatch.setattr(opening.RealmStore, "exists", staticmethod(lambda path: not real(path)))
+
+    def slow(configuration: rf.Configuration) -> Any:
+        monkeypatch.setattr(opening.RealmStore, "exists", staticmethod(real))
+        time.sleep(0.3)
+        return acquire(configuration)
+
+    monkeypatch.setattr(RealmCore, "acquire", slow)
+    begun = rf.Realm.begin_open(**keywords | {"sync": sync})
+    left = begun.time_left
+    begun.cancel()
+    assert begun.is_new is not was_there
+    assert left is not None
+    assert left <= (40.0 if was_there else 30.0) - 0.3
+    assert left > 30.0 or not was_there
+
+
+def test_the_behaviour_of_the_files_counts_from_the_beginning(user: rf.User, tmp_path: Path) -> None:
+    """A realm that exists and is locked is late by its own behaviour, whatever is said of new ones."""
+    keywords = configuration(user, "throw_exception", WAIT)
+    rf.Realm.open(**keywords).close()
+    now = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    late_one = rf.OpenRealmBehaviorConfiguration("download_before_open", TIME_OUT, "throw_exception")
+    sync = rf.SyncConfiguration(user, flexible=True, new_realm_file_behavior=now, existing_realm_file_behavior=late_one)
+    with locked(tmp_path / "dogs.realm") as let_go:
+        timer = threading.Timer(5.0, let_go)
+        timer.start()
+        with pytest.raises(rf.OpenTimeoutError) as caught:
+            rf.Realm.open(**keywords | {"sync": sync})
+        timer.cancel()
+    assert caught.value.phase == "files"
+
+
+def test_seconds_that_files_have_at_least() -> None:
+    """Without them nothing can be opened; where the app would rather have the local realm they get longer."""
+    assert LEAST == {"throw_exception": 1.0, "open_local_realm": 5.0}
 
 
 def test_locked_when_the_initial_subscriptions_are_written(user: rf.User, tmp_path: Path) -> None:

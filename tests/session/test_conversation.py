@@ -355,6 +355,23 @@ def test_nothing_is_lost(ops: list[str], seed: int, flexible: bool) -> None:
     assert isinstance(pair.said[-1], Mark | Upload | Ping | Query)
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_what_was_on_its_way_is_sent_again(pair: Pair, heard: bool) -> None:
+    """An UPLOAD that was lost with the connection, or whose acknowledgement was, goes again, and counts once."""
+    pair.write(b"one")
+    pair.write(b"two")
+    if heard:
+        assert pair.deliver_up()
+    since = len(pair.said)
+    pair.drop()
+    pair.client.reconnect(pair.now)
+    pair.settle()
+    sent = [e.changeset for m in pair.said[since:] if isinstance(m, Upload) for e in m.entries]
+    assert sent == [b"one", b"two"]
+    assert [c for origin, c in pair.server.log if origin == 2] == [b"one", b"two"]
+    assert pair.session.is_upload_complete
+
+
 def test_mark_is_asked_again_after_a_fast_reconnect(pair: Pair) -> None:
     """A MARK whose answer was lost with the connection is sent again, also where uploads need no MARK."""
     request = pair.session.request_mark()

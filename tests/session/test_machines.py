@@ -200,6 +200,7 @@ def test_client_refuses_downloads(changes: dict[str, Any]) -> None:
     [
         Ident(1, 5, 5),
         Mark(1, 99),
+        Mark(1, 1),  # which was answered already
         Unbound(1),
         Unbound(99),
         Pong(5),
@@ -231,6 +232,18 @@ def test_a_file_number_without_salt() -> None:
     assert any(isinstance(e, ev.ProtocolFailure) for e in events)
     assert not any(isinstance(e, ev.IdentAssigned) for e in events)
     assert session.file_ident == 0
+
+
+@pytest.mark.parametrize(("file", "taken"), [(1, True), (2, False), (0, False)])
+def test_whose_entries_a_client_takes(file: int, taken: bool) -> None:
+    """Those of other files; its own never come back, and there is no file 0."""
+    pair = _active()
+    p = pair.session.integrated_progress
+    versions = {"download_server_version": 9, "latest_server_version": 9}
+    entry = DownloadEntry(9, p.download_client_version, 5, file, 0, b"")
+    pair.client.receive(_progress(pair, **versions, entries=(entry,)).encode(FLX), pair.now)
+    assert any(isinstance(e, ev.DownloadReceived) for e in pair.client.events()) is taken
+    assert pair.client.is_connected is taken
 
 
 SIX = {"message": "m", "logURL": "u", "tryAgain": True, "shouldClientReset": False, "isRecoveryModeDisabled": False}
@@ -294,22 +307,26 @@ def test_old_error_and_schema_change() -> None:
 
 
 def test_compensating_writes_are_told_with_the_change_that_reverts() -> None:
-    """The error alone tells nothing; the DOWNLOAD with the server version named does."""
+    """The error alone tells nothing; the DOWNLOAD with the server version named does, once."""
     pair = _active()
     body = SIX | {
         "action": "Warning",
         "rejectedUpdates": [{"table": "P", "pk": "AeQA", "reason": "not allowed"}],
         "rejectedClientVersion": 3,
-        "compensatingWriteServerVersion": pair.server.version + 1,
+        "compensatingWriteServerVersion": pair.server.version + 2,
     }
     pair.client.receive(JsonError(1, 231, body).encode(FLX), pair.now)
     pair.pump()
     assert not any(isinstance(e, ev.CompensatingWrites) for e in pair.seen)
-    pair.server.write(b"revert")
-    assert pair.machine is not None
-    pair.download(1)
-    pair.down.extend(pair.machine.data_to_send())
-    pair.settle()
+    told = []
+    for change in (b"other", b"revert", b"and more"):
+        pair.server.write(change)
+        assert pair.machine is not None
+        pair.download(1)
+        pair.down.extend(pair.machine.data_to_send())
+        pair.settle()
+        told.append(sum(isinstance(e, ev.CompensatingWrites) for e in pair.seen))
+    assert told == [0, 1, 1]
     event = next(e for e in pair.seen if isinstance(e, ev.CompensatingWrites))
     assert event.writes == ({"class": "P", "primary_key": 100, "reason": "not allowed"},)
     assert (event.rejected_client_version, event.message) == (3, "m")
