@@ -39,9 +39,11 @@ from realmframe.store import (
     Recovered,
     Reset,
     Snapshot,
+    contradiction,
     difference_changeset,
     keep_schema,
     recover,
+    schema_changeset,
     written,
 )
 from realmframe.store import State as StoreState
@@ -372,7 +374,7 @@ class ClientReset:
 
 
 def _check_schema(old: Snapshot, new: Snapshot) -> None:
-    """Refuse to take away what the app's schema may have.
+    """Refuse to take away, or to turn into something else, what the app's schema may have.
 
     Raises
     ------
@@ -384,6 +386,9 @@ def _check_schema(old: Snapshot, new: Snapshot) -> None:
         if known is None or gone:
             what = f"the class {name}" if known is None else f"{name}.{gone[0]}"
             raise MergeError(f"The server does not have {what} any more, which cannot be taken away here.")
+    found = contradiction(schema_changeset(new.schema), old.schema)
+    if found is not None:
+        raise MergeError(f"{found.name}: the schema here says {found.have}, but the server has {found.said}.")
 
 
 __all__ = ["REPEATED", "ClientReset", "ResetOptions", "ResetOutcome", "carry_out_file_action", "mode_of"]

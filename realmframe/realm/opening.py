@@ -41,7 +41,6 @@ from realmframe.realm.bounded import LateError, within
 from realmframe.realm.configuration import Configuration, OpenRealmBehaviorConfiguration
 from realmframe.realm.core import RealmCore
 from realmframe.realm.deadline import Deadline
-from realmframe.realm.schema import check_schema
 from realmframe.realm.subscriptions import MutableSubscriptionSet, canonical_query
 from realmframe.store import RealmStore
 
@@ -157,7 +156,7 @@ class Opening:
             if session is None and self.is_new:
                 self._call_on_first_open(core)
             return
-        self._future = sync_loop().submit(self._wait(core, session))
+        self._future = sync_loop().submit(self._wait(session))
         self._future.add_done_callback(lambda _: self._stir())
 
     def _call_on_first_open(self, core: RealmCore) -> None:
@@ -173,15 +172,12 @@ class Opening:
                 RealmStore.delete(core.path)
             raise
 
-    async def _wait(self, core: RealmCore, session: SyncSession) -> None:
+    async def _wait(self, session: SyncSession) -> None:
         """*In the sync thread* Wait until everything is here."""
         await session.wait_download()
         if session.options.flexible:
             self._awaited = "subscriptions"
             await session.wait_subscriptions()
-            # What the new subscriptions brought is here; ask once more for what came meanwhile.
-        if self.configuration.schema is not None:
-            check_schema(self.configuration.schema, core.store.snapshot.schema, side="The server")
 
     # ------------------------------------------------------------------ meanwhile
 

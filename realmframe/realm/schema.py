@@ -49,7 +49,7 @@ def check_mode(schema: Schema, *, flexible: bool | None) -> None:
             )
 
 
-def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> None:
+def check_schema(wanted: Schema, have: Schema) -> None:
     """Check that a schema only adds to another.
 
     Parameters
@@ -57,9 +57,7 @@ def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> Non
     wanted : Schema
         As configured.
     have : Schema
-        As the file or the server has it.
-    side : str
-        Who has it, for the error.
+        As the file has it; what the server says otherwise is refused when it is integrated.
 
     Raises
     ------
@@ -69,26 +67,24 @@ def check_schema(wanted: Schema, have: Schema, *, side: str = "The file") -> Non
     for name, cls in wanted.items():
         known = have.get(name)
         if known is not None:
-            _check_class(cls, known, side)
+            _check_class(cls, known)
 
 
-def _check_class(cls: ObjectSchema, known: ObjectSchema, side: str) -> None:
+def _check_class(cls: ObjectSchema, known: ObjectSchema) -> None:
     if cls.kind is not known.kind:
         raise SchemaMismatchError(
-            f"{cls.name}: the schema says {cls.kind.name.lower()}, but {side.lower()} has it as "
-            f"{known.kind.name.lower()}.",
+            f"{cls.name}: the schema says {cls.kind.name.lower()}, but the file has it as {known.kind.name.lower()}.",
             hint="A class keeps its kind; use another name.",
         )
     if cls.primary_key != known.primary_key:
         raise SchemaMismatchError(
-            f"{cls.name}: the schema's primary key is {cls.primary_key!r}, but {side.lower()} has "
-            f"{known.primary_key!r}.",
+            f"{cls.name}: the schema's primary key is {cls.primary_key!r}, but the file has {known.primary_key!r}.",
             hint="A class keeps its primary key; use another name.",
         )
     for name, prop in cls.properties.items():
         other = known.properties.get(name)
         if other is not None and other != prop:
             raise SchemaMismatchError(
-                f"{cls.name}.{name}: the schema says {prop.word}, but {side.lower()} has {other.word}.",
+                f"{cls.name}.{name}: the schema says {prop.word}, but the file has {other.word}.",
                 hint="A property keeps its type; change the schema, or use another name.",
             )

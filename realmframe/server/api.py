@@ -104,6 +104,8 @@ class Api:
     async def _claims(self, request: Request, kind: str) -> Claims:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         claims = self.accounts.tokens.check(token.strip(), kind) if scheme.lower() == "bearer" else None
+        if claims is not None and claims.app != request.path_params.get("app", claims.app):
+            claims = None  # a user of another app is a stranger here
         if claims is None or not await run_in_threadpool(self.accounts.session_is_valid, claims.login, claims.user):
             raise ApiError(401, "InvalidSession", f"invalid session: the {kind} token is missing, expired or revoked")
         return claims

@@ -154,6 +154,24 @@ def test_what_the_server_does_not_have_any_more(
 
 
 @pytest.mark.parametrize("mode", [RECOVER, RECOVER_OR_DISCARD, DISCARD])
+@pytest.mark.parametrize("has_objects", [True, False])
+def test_what_the_server_has_otherwise_by_now(bench: Bench, mode: str, has_objects: bool) -> None:
+    """A property of another type ends the reset, with both types, whether or not an object has it."""
+    store = bench.store
+    store.commit(put(1, "offline"), timestamp=2)
+    store.integrate([], Progress(1, 0, 1, 1, store.snapshot.version, 0))
+    before = store.snapshot
+    other = changes(
+        ins.AddTable("Dog", pk_field="_id", pk_type=PropertyType.INT), ins.AddColumn("Dog", "name", PropertyType.INT)
+    )
+    objects = [ins.CreateObject("Dog", 2), ins.Update("Dog", 2, "name", (), 5)] if has_objects else []
+    bench.download(other, changes(*objects))
+    with pytest.raises(MergeError, match=r"Dog\.name.*string.*int"):
+        bench.run(mode)
+    assert (store.snapshot, store.file) == (before, ClientFile(5, 55))
+
+
+@pytest.mark.parametrize("mode", [RECOVER, RECOVER_OR_DISCARD, DISCARD])
 def test_changes_that_cannot_be_recovered(bench: Bench, mode: str) -> None:
     """They end the reset, or are dropped: named, with what was written, and in a copy; a class they add is kept."""
     store = bench.store

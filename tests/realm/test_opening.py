@@ -336,6 +336,38 @@ def test_cancel_before_anybody_waits(login: Login, server: Any) -> None:
         opening.result()
 
 
+@pytest.mark.parametrize("how", ["cancel", "open_now", "time-out"])
+def test_an_opening_that_is_over_waits_for_nothing(login: Login, server: Any, how: str) -> None:
+    """However it ends, no wait of it is left in the sync thread."""
+    user = login("b")
+    server.line.fault(stall_after=0)
+    limit = behaviour(0.2, "open_local_realm") if how == "time-out" else behaviour(None)
+    opening = rf.Realm.begin_open(**configuration(user, behaviour=limit))
+    core = opening._core
+    assert core is not None
+    assert core.session is not None
+    waits = core.session.waits
+    assert until(lambda: waits.oldest is not None)
+    if how == "time-out":
+        opening.result()
+    else:
+        getattr(opening, how)()
+    if how == "open_now":
+        opening.result()
+    assert until(lambda: waits.oldest is None)
+    opening.abandon()
+
+
+def test_a_cancelled_opening_was_cancelled(login: Login, server: Any) -> None:
+    """Also where it would have failed by itself at the same moment."""
+    server.faults.bind_error = {"code": 206, "action": "ApplicationBug", "message": "not yours"}
+    opening = rf.Realm.begin_open(**configuration(login("b"), behaviour=behaviour(None)))
+    assert until(opening.done)
+    opening.cancel()
+    with pytest.raises(rf.CancelledError):
+        opening.result()
+
+
 def test_cancel_comes_too_late(login: Login) -> None:
     """An opening that is over is not undone by cancel()."""
     opening = rf.Realm.begin_open(**configuration(login("b")))

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey, RSAKey
 from websockets.exceptions import ConnectionClosed
@@ -146,14 +147,21 @@ def test_reset_by_mail(tmp_path: Path) -> None:
         assert http("POST", "/auth/session", before["refresh_token"])[0] == 401
 
 
-def test_tokens_of_mails_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reset token is good for half an hour."""
+def test_tokens_of_mails_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reset token is good for half an hour, and is shown to the administrator for as long."""
     mails: list[Mail] = []
+    command = ["admin", "users", "mails", "--app", "test", "--data", str(tmp_path / "data")]
     with served(tmp_path, send_mail=mails.append) as http:
         http.userpass("register", email=EMAIL, password=PASSWORD)
         http.userpass("reset/send", email=EMAIL)
+        assert main(command) == 0
+        assert mails[0].token in capsys.readouterr().out
         now = time.time()
         monkeypatch.setattr("realmframe.server.passwords.time.time", lambda: now + 1801)
+        assert main(command) == 0
+        assert capsys.readouterr().out == "no mails wait\n"
         answer = http.userpass("reset", password="secret-2", token=mails[0].token, tokenId=mails[0].token_id)
         assert answer == (400, "UserpassTokenInvalid: userpass token is expired or invalid")
 
@@ -190,6 +198,36 @@ def test_who_is_registered_is_told_in_development_only(tmp_path: Path, developme
         assert http.userpass("reset/send", email="bob@example.com") == wanted
         # A wrong password and an unknown address are one answer.
         assert http.log_in(password="wrong-one") == http.log_in("bob@example.com", "wrong-one")
+
+
+@pytest.mark.parametrize(("size", "status"), [(5, 400), (6, 201), (128, 201), (129, 400)])
+def test_length_of_passwords(tmp_path: Path, size: int, status: int) -> None:
+    """Six characters at least, and not so many that hashing them takes long; the same of a new one."""
+    mails: list[Mail] = []
+    with served(tmp_path, send_mail=mails.append) as http:
+        assert http.userpass("register", email=EMAIL, password="p" * size)[0] == status
+        http.userpass("register", email="bob@example.com", password=PASSWORD)
+        http.userpass("reset/send", email="bob@example.com")
+        body = {"token": mails[-1].token, "tokenId": mails[-1].token_id}
+        assert http.userpass("reset", password="q" * size, **body)[0] == (200 if status == 201 else 400)
+
+
+def test_an_unknown_address_costs_as_much_as_a_known_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password is hashed in either case, so the time of an answer does not tell who is registered."""
+    hashed: list[str] = []
+    verify = PasswordHasher.verify
+
+    def note(hasher: PasswordHasher, stored: str, password: str) -> bool:
+        hashed.append(stored.rpartition("$")[0].rpartition("$")[0])
+        return verify(hasher, stored, password)
+
+    monkeypatch.setattr(PasswordHasher, "verify", note)
+    with served(tmp_path) as http:
+        http.userpass("register", email=EMAIL, password=PASSWORD)
+        assert http.log_in(password="wrong-one")[0] == http.log_in("nobody@example.com", "wrong-one")[0] == 401
+    known, unknown = hashed
+    assert known == unknown
+    assert known.startswith("$argon2id$")
 
 
 def test_guessing_and_flooding_are_limited(tmp_path: Path) -> None:
@@ -356,6 +394,14 @@ def test_wrong_providers(options: dict[str, Any]) -> None:
     """No key, two of them, or one that is none are refused when the server is made."""
     with pytest.raises(UsageError):
         JwtLogin(JwtProvider(**options))
+
+
+def test_the_secret_does_not_show() -> None:
+    """Whoever prints a provider or a mail cannot log others in."""
+    assert SECRET not in repr(JwtProvider(secret=SECRET))
+    shown = repr(Mail("reset", "test", EMAIL, "secret-token", "secret-id"))
+    assert "secret" not in shown
+    assert EMAIL in shown
 
 
 def test_keys_of_a_url_are_fetched_and_rotated(monkeypatch: pytest.MonkeyPatch) -> None:

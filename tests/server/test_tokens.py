@@ -38,3 +38,8 @@ def test_what_is_no_token_of_that_kind() -> None:
     for wrong in ("", "a.b.c", f"{head}.{body}.{changed}", Tokens(b"l" * 32).issue("access", *NAMES), "x" * 20_000):
         assert tokens.check(wrong, "access") is None
     assert tokens.check(token, "refresh") is None
+
+
+def test_the_key_does_not_show() -> None:
+    """Whoever prints what makes tokens cannot make them."""
+    assert repr(Tokens(b"k" * 32)) == "Tokens(<key>)"
