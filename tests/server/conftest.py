@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -33,6 +34,8 @@ from realmframe.wire import (
     parse_server,
 )
 from tests.waiting import WAIT
+
+from .databases import close_databases
 
 
 class Rules:
@@ -189,6 +192,13 @@ def log_in(url: str, app: str = "test") -> dict[str, Any]:
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
     return found
+
+
+@pytest.fixture(autouse=True)
+def no_open_databases() -> Iterator[None]:
+    """Close what a test opened with :func:`open_database`."""
+    yield
+    close_databases()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 
 from realmframe.changes import Changeset
 from realmframe.changes.instructions import CreateObject, Update
-from realmframe.server.database import Database
 from realmframe.server.history import History
 from realmframe.server.session import Session
 from realmframe.server.sync import RealmSync
@@ -19,6 +18,8 @@ from realmframe.session.checks import check_entries, check_progress
 from realmframe.store import Entry, FileSystem, Owner, Progress, RealmStore
 from realmframe.wire import BatchState, ClientIdent, Download, JsonError, Mark, Query, Upload, UploadEntry
 from tests.simulation.writes import SCHEMA, VIEWS, contents
+
+from .databases import open_database
 
 
 class Quick(FileSystem):
@@ -51,7 +52,7 @@ class Node:
     """A server that can be started again, with one realm."""
 
     def __init__(self, folder: Any, *, flexible: bool = True) -> None:
-        self.database, self.flexible = Database(folder), flexible
+        self.database, self.flexible = open_database(folder), flexible
         self.start()
 
     def start(self) -> None:

@@ -21,7 +21,6 @@ from realmframe.changes.instructions import (
 )
 from realmframe.model import ClassKind, Collection, PropertyType
 from realmframe.model.values import Marker
-from realmframe.server.database import Database
 from realmframe.server.elements import without_clears
 from realmframe.server.entries import ClientFile
 from realmframe.server.history import History
@@ -29,6 +28,7 @@ from realmframe.store import Snapshot, apply
 from realmframe.wire import UploadEntry
 
 from .conftest import RawConnection
+from .databases import open_database
 
 AT: tuple[Any, ...] = ("C", 1, "m")
 LIST, DICTIONARY = (Marker.LIST, Collection.LIST), (Marker.DICTIONARY, Collection.DICTIONARY)
@@ -88,7 +88,7 @@ class Realm:
     """A history, and two clients of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.history = History(Database(folder), "app", "flx")
+        self.history = History(open_database(folder), "app", "flx")
         self.mine, self.other = self.history.files.new("ann"), self.history.files.new("bob")
         self.upload(self.mine, [AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)])
         self.upload(self.mine, [AddColumn("C", "m", PropertyType.MIXED, nullable=True)])

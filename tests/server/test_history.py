@@ -10,10 +10,11 @@ from realmframe.changes import Changeset
 from realmframe.changes.instructions import AddColumn, AddTable, ArrayInsert, CreateObject, EraseObject, Instruction
 from realmframe.model import ClassKind, Collection, PropertyType
 from realmframe.server import log, withdrawn
-from realmframe.server.database import Database
 from realmframe.server.entries import ClientFile
 from realmframe.server.history import History
 from realmframe.wire import UploadEntry
+
+from .databases import open_database
 
 SCHEMA = AddTable("C", ClassKind.TOPLEVEL, "_id", PropertyType.INT)
 #: Of a class whose objects no client keeps.
@@ -27,7 +28,7 @@ class Realm:
     """A history with a client file, and what it uploads."""
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database(folder)
+        self.database = open_database(folder)
         self.history = History(self.database, "app", "flx")
         self.file = self.history.files.new("ann")
         self.version = 0

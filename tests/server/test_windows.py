@@ -14,7 +14,6 @@ from realmframe.changes import Changeset, Instruction
 from realmframe.errors import ProtocolError
 from realmframe.merge import lanes
 from realmframe.server import database as db
-from realmframe.server.database import Database
 from realmframe.server.entries import ClientFile
 from realmframe.server.history import History
 from realmframe.server.windows import Windows
@@ -22,6 +21,8 @@ from realmframe.wire import UploadEntry
 from tests.plain import PlainRealm
 from tests.server.anew import Anew
 from tests.writer import OBJECTS, SCHEMA, Writer
+
+from .databases import open_database
 
 #: Properties that all clients change: few, so that they meet.
 FIELDS = ("li", "le", "lm", "n", "si", "ss", "dm", "e", "to")
@@ -31,7 +32,7 @@ class Server:
     """A history that can begin again."""
 
     def __init__(self, folder: Path, kind: type[Windows], most: int) -> None:
-        self.database, self.kind, self.most = Database(folder), kind, most
+        self.database, self.kind, self.most = open_database(folder), kind, most
         self.start()
 
     def start(self) -> None:
