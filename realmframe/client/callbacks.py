@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import os
 from collections.abc import Callable
 from typing import Any, Final
 
+from realmframe.client.workers import Workers
+
 log: Final = logging.getLogger("realmframe.client")
 
-_thread = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
+_thread = Workers(1, "realmframe-callbacks")
 
 
 def deliver(callback: Callable[..., object], *arguments: Any) -> None:
@@ -28,7 +29,7 @@ def _call(callback: Callable[..., object], *arguments: Any) -> None:
 def _after_fork() -> None:
     """Begin anew in a forked process, which has none of the threads."""
     global _thread
-    _thread = concurrent.futures.ThreadPoolExecutor(1, "realmframe-callbacks")
+    _thread = Workers(1, "realmframe-callbacks")
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from realmframe.client.workers import Workers
 from realmframe.errors import UsageError, WaitTimeoutError
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ log: Final = logging.getLogger("realmframe.client")
 
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 3.0
+#: Threads at most that work for the sync thread at the same time: for commits, client resets, look-ups of hosts.
+_WORKERS: Final = 32
 
 
 class SyncLoop:
@@ -53,6 +56,7 @@ class SyncLoop:
         try:
             runner = asyncio.Runner()
             loop = runner.get_loop()
+            loop.set_default_executor(Workers(_WORKERS, "realmframe-worker"))
             loop.set_exception_handler(_report)
         except BaseException as error:  # handed to the thread that waits for the start
             self._error = error

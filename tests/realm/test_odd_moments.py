@@ -189,3 +189,43 @@ def test_fork(server: Server, tmp_path: Path) -> None:
     arguments = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, server.url, str(tmp_path)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+LAST_THREAD = """
+import sys, threading
+import realmframe as rf
+url, folder = sys.argv[1:]
+DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
+app = rf.App("last", base_url=url, base_file_path=folder)
+sync = rf.SyncConfiguration(
+    app.log_in(rf.Credentials.anonymous()), flexible=True, initial_subscriptions=lambda subs, _: subs.add("Dog")
+)
+one, other = (rf.Realm.open(path=name, schema=[DOG], sync=sync) for name in ("dogs.realm", "more.realm"))
+heard = threading.Event()
+def write(realm, key):
+    with realm.write() as tx:
+        tx.upsert("Dog", [{"_id": key}])
+    realm.upload_all_local_changes(timeout=60)
+def last():
+    threading.main_thread().join()
+    one.sync_session.progress(lambda now: heard.set() if now.objects else None)
+    write(other, 1)
+    one.download_all_server_changes(timeout=60)
+    one.refresh()
+    assert one["Dog"]["_id"].tolist() == [1]
+    assert heard.wait(60)
+    one.sync_session.pause()
+    one.sync_session.resume()
+    write(one, 2)
+    one.close(); other.close()
+    print("well")
+threading.Thread(target=last).start()
+"""
+
+
+def test_the_last_threads_of_a_program(server: Server, tmp_path: Path) -> None:
+    """Sync goes on while any thread of it runs, also when the main one has ended."""
+    url = server.url.replace("127.0.0.1", "localhost")
+    arguments = [sys.executable, "-c", LAST_THREAD, url, str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
