@@ -323,8 +323,7 @@ class Accounts:
             for email in sql.execute(emails).scalars().all():
                 for table in (db.mails, db.unconfirmed):
                     sql.execute(table.delete().where(table.c.app == app, table.c.email == email))
-            for table in (db.logins, db.api_keys, db.identities, db.custom_data):
-                sql.execute(table.delete().where(table.c.user == user))
+            # Log-ins, keys, identities and custom data go with the user: the database sees to it.
             sql.execute(db.users.delete().where(db.users.c.id == user))
         self.on_end(app, user)
 

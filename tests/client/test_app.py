@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from realmframe.client import App, Credentials, SyncTimeouts
-from realmframe.client.loop import sync_loop
+from realmframe.client.loop import stop_sync_loop, sync_loop
 from realmframe.errors import AppError, AuthError, CorruptFileError, NetworkError, RealmError, UsageError
 
 Make = Callable[..., App]
@@ -400,6 +400,25 @@ def test_the_location_is_asked_again_when_it_has_to_be(make_app: Make, services:
     assert services.requests[-1].url.host == "server.test"  # base_url alone is asked
     user.refresh_custom_data()
     assert services.requests[-1].url.host == "two.test"
+
+
+@pytest.mark.parametrize(
+    ("url", "uses_proxies"),
+    [("http://127.0.0.1:9", False), ("http://localhost:9", False), ("http://[::1]:9", False), ("https://a.test", True)],
+)
+def test_proxies_are_not_for_this_machine(make_app: Make, url: str, uses_proxies: bool) -> None:
+    """What the environment says of proxies catches no request to a server here; a new sync thread has a new pool."""
+    app = make_app(base_url=url)
+
+    async def pool() -> httpx.AsyncClient:
+        return app.services.client
+
+    first = app.run(pool(), "the pool")
+    assert first.trust_env is uses_proxies
+    assert app.run(pool(), "the pool") is first
+    stop_sync_loop()
+    assert first.is_closed
+    assert app.run(pool(), "the pool") is not first
 
 
 def test_a_slow_server_is_bounded(make_app: Make, services: Any) -> None:

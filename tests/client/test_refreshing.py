@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,8 @@ from realmframe.client import connection, follow_ups
 from realmframe.client.app import SyncTimeouts
 from realmframe.client.connection import Connection
 from realmframe.client.follow_ups import FollowUps
-from realmframe.errors import AppError, NetworkError
+from realmframe.errors import AppError, AuthError, NetworkError
+from tests.simulation.loop import Loop
 
 
 class _App:
@@ -86,3 +88,36 @@ def test_refused_session_without_a_new_token(monkeypatch: pytest.MonkeyPatch, fa
     assert len(waits) == 3
     assert 0.75 <= waits[0] <= 1.0
     assert waits == sorted(waits)
+
+
+def test_refused_session_whose_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom the server no longer knows is not asked for again: the session hears of it, and is not bound."""
+    resumed: list[str] = []
+    refused = AuthError("The server no longer knows the user.")
+    session = SimpleNamespace(app=_App(refused, refused), fatal_error=None, options=SimpleNamespace(user_id="user"))
+    session.binding = SimpleNamespace(machine=object(), resume=lambda: resumed.append("resume"))
+    with pytest.raises(AuthError, match="no longer knows"):
+        asyncio.run(FollowUps(session)._refresh_and_resume(ask_location=False))  # type: ignore[arg-type]
+    assert resumed == []
+    assert session.app.faults == [refused]
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_refresh_that_helped_is_no_reason_to_wait(helps: bool) -> None:
+    """What the server asks for after it went on with the session is done at once, as the first time."""
+    loop = Loop(random.Random(1))
+    times: list[float] = []
+
+    async def work() -> None:
+        session = SimpleNamespace(app=_App(), fatal_error=None, options=SimpleNamespace(user_id="user"))
+        session.binding = SimpleNamespace(machine=object(), resume=lambda: times.append(loop.now))
+        found = FollowUps(session)  # type: ignore[arg-type]
+        for _ in range(2):
+            await found._refresh_and_resume(ask_location=False)
+            if helps:
+                found.progressed()
+
+    loop.run_until_complete(work())
+    loop.close()
+    first, second = times
+    assert (first == second) is helps

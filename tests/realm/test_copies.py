@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from realmframe.store import RealmStore
 from realmframe.testing import FaultProxy, Server
 from tests.waiting import WAIT, until
 
@@ -176,3 +177,41 @@ def test_a_shipped_copy_is_of_its_app_and_partition_only(sync: Sync, tmp_path: P
         with pytest.raises((rf.UsageError, rf.WrongUserError)):
             open_realm(other, bundle)
     open_realm(sync("b", "partition", "here"), bundle).close()
+
+
+def test_a_copy_for_another_user(sync: Sync, tmp_path: Path) -> None:
+    """It is the same file as for oneself: nothing of it is uploaded again, whoever it was written for."""
+    with open_realm(sync("a", "partition")) as realm:
+        fill(realm, 1, 2)
+        before = content(realm)
+        realm.upload_all_local_changes(WAIT)
+        realm.write_copy_to(path=tmp_path / "bundle.realm", sync=sync("b", "partition"))
+    with RealmStore.open(tmp_path / "bundle.realm", read_only=True) as store:
+        assert store.pending() == []
+        assert store.progress.download_server_version > 0
+    with open_realm(sync("b", "partition"), tmp_path / "bundle.realm") as other:
+        assert content(other) == before
+
+
+def test_a_class_that_no_subscription_is_on(sync: Sync, tmp_path: Path) -> None:
+    """The server would take its objects back: the copy is refused, and nothing of it is left."""
+    with open_realm(None, tmp_path / "local.realm") as local:
+        fill(local, 1)
+        user = sync("a", "flexible").user
+        only_dogs = rf.SyncConfiguration(user, flexible=True, initial_subscriptions=lambda subs, _: subs.add("Dog"))
+        with pytest.raises(rf.NoSubscriptionForWriteError, match="Person"):
+            local.write_copy_to(path="dogs.realm", sync=only_dogs)
+    assert not rf.Realm.exists(path="dogs.realm", sync=only_dogs)
+    assert not (tmp_path / "a" / "dogs.realm").exists()
+
+
+def test_a_copy_does_not_follow_links_out(sync: Sync, tmp_path: Path) -> None:
+    """Neither as a file that is shipped, nor as writes of its own."""
+    (tmp_path / "outside").mkdir()
+    with open_realm(sync("a", "partition")) as realm:
+        realm.upload_all_local_changes(WAIT)
+        (tmp_path / "a" / "link").symlink_to(tmp_path / "outside", target_is_directory=True)
+        for value in ("p", "other"):
+            with pytest.raises(rf.UsageError, match="through a link"):
+                realm.write_copy_to(path="link/dogs.realm", sync=sync("a", "partition", value))
+    assert list((tmp_path / "outside").iterdir()) == []

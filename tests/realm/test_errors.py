@@ -75,6 +75,7 @@ def test_a_refresh_that_does_not_help(login: Login, server: Any, action: str) ->
     user, errors = login("a"), list[Any]()
     server.faults.bind_error = {"code": 201, "action": action, "tryAgain": True}
     immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    located = sum(path.endswith("/location") for path in server.requests)
     with rf.Realm.open(**configuration(user, errors, new_realm_file_behavior=immediately)) as realm:
         ends = time.monotonic() + 5
         while binds(server) < 2 and time.monotonic() < ends:
@@ -86,6 +87,27 @@ def test_a_refresh_that_does_not_help(login: Login, server: Any, action: str) ->
         server.faults.bind_error = None
         realm.sync_session.reconnect()
         realm.download_all_server_changes(timeout=5)
+        again = sum(path.endswith("/location") for path in server.requests) - located
+        assert (again > 0) is (action == "RefreshLocation")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ({"action": "MigrateToFLX", "partitionQuery": "TRUEPREDICATE"}, "cannot, or does not say how"),
+        ({"action": "MigrateToFLX"}, "cannot, or does not say how"),
+        ({"action": "RevertToPBS"}, "go back to its partition that has none"),
+    ],
+)
+def test_a_move_that_makes_no_sense(login: Login, server: Any, error: dict[str, Any], text: str) -> None:
+    """A flexible realm that was never a partition's is not reset for it: the session ends, and says why."""
+    server.faults.bind_error = {"code": 232, "tryAgain": False, **error}
+    user, errors = login("a"), list[Any]()
+    with pytest.raises(rf.SyncError, match=text) as caught:
+        rf.Realm.open(**configuration(user, errors))
+    assert not isinstance(caught.value, rf.ClientResetError)
+    assert caught.value.is_fatal
+    assert server.idents == 0  # no fresh copy was asked for
 
 
 @pytest.mark.parametrize(("action", "stays"), [("ApplicationBug", True), ("DeleteRealm", False)])
@@ -107,3 +129,19 @@ def test_files(login: Login, server: Any, action: str, stays: bool) -> None:
         realm.upload_all_local_changes(timeout=5)
     realm.close()
     assert rf.Realm.exists(**opened) is stays
+    left = sorted(path.name for path in user.app.base_file_path.iterdir())
+    assert left == (["dogs.realm", "mongodb-realm"] if stays else ["mongodb-realm"])
+
+
+def test_another_version_of_the_schema(login: Login, server: Any) -> None:
+    """With code 236 the app is told, and the session goes on: what is left can still be uploaded."""
+    server.faults.bind_error = {"code": 236, "action": "MigrateSchema"}
+    user, errors = login("a"), list[Any]()
+    with pytest.raises(rf.OpenTimeoutError) as caught:
+        rf.Realm.open(**configuration(user, errors))
+    assert isinstance(caught.value.cause, rf.SyncError)
+    ends = time.monotonic() + 5
+    while not errors and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert [(e.code, e.is_fatal) for e in errors] == [(236, False)]
+    assert "Upload what is left" in (errors[0].hint or "")

@@ -336,6 +336,33 @@ def test_cancel_before_anybody_waits(login: Login, server: Any) -> None:
         opening.result()
 
 
+def test_who_waits_is_woken(login: Login, server: Any) -> None:
+    """Whoever waits for an opening hears at once that it is over: by open_now, or by its time-out."""
+    user = login("b")
+    server.line.fault(stall_after=0)
+    opening = rf.Realm.begin_open(**configuration(user, behaviour=behaviour(None)))
+    waiting = threading.Thread(target=opening.done, args=(None,))
+    waiting.start()
+    opening.open_now()
+    waiting.join(WAIT)
+    assert not waiting.is_alive()
+    opening.result().close()
+    opening = rf.Realm.begin_open(**configuration(user, behaviour=behaviour(0.2, "open_local_realm")))
+    begun = time.monotonic()
+    assert opening.done(WAIT)
+    assert time.monotonic() - begun < WAIT / 2
+    opening.result().close()
+
+
+def test_collections_go_on_when_a_realm_is_open(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not held back until the time-out would have been."""
+    monkeypatch.setattr("realmframe.client.pause.NEAR_SECONDS", 100.0)
+    opening = rf.Realm.begin_open(**configuration(login("b"), behaviour=behaviour(90.0)))
+    assert not gc.isenabled()
+    with opening.result():
+        assert gc.isenabled()
+
+
 @pytest.mark.parametrize("how", ["cancel", "open_now", "time-out"])
 def test_an_opening_that_is_over_waits_for_nothing(login: Login, server: Any, how: str) -> None:
     """However it ends, no wait of it is left in the sync thread."""
@@ -566,3 +593,15 @@ def test_progress_is_reported(login: Login) -> None:
     assert seen[-1].phase == "done"
     assert [p.bytes for p in seen] == sorted(p.bytes for p in seen)
     assert seen[-1].bytes > 100
+
+
+def test_progress_of_an_opening_ends_with_it(login: Login) -> None:
+    """What comes later is not told to whoever asked how the opening goes."""
+    seen: list[Any] = []
+    with rf.Realm.open(**configuration(login("b")), on_progress=seen.append) as realm:
+        assert until(lambda: seen and seen[-1].phase == "done")
+        count, later = len(seen), list[Any]()
+        realm.sync_session.progress(later.append)
+        seed(login, "Rex")
+        assert until(lambda: later and later[-1].objects)  # told in the same thread, one after another
+        assert len(seen) == count

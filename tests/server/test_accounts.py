@@ -388,7 +388,8 @@ def test_a_public_key_is_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"secret": "short"}, {"secret": SECRET, "public_key": "x"}, {"public_key": "no pem"}, {"jwks": {}}]
+    "options",
+    [{}, {"secret": SECRET[:31]}, {"secret": SECRET, "public_key": "x"}, {"public_key": "no pem"}, {"jwks": {}}],
 )
 def test_wrong_providers(options: dict[str, Any]) -> None:
     """No key, two of them, or one that is none are refused when the server is made."""
