@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from realmframe.errors import ChangesetError, ClosedError, CorruptFileError, ReadOnlyError, StorageError
+from realmframe.store import forks as _forks  # noqa: F401 - for what it does
 from realmframe.store import lock as locks
 from realmframe.store import state as st
 from realmframe.store.applied import Applied
