@@ -26,6 +26,7 @@ from realmframe.server.tokens import Tokens
 log: Final = logging.getLogger("realmframe.server")
 _APP_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_KEYS: Final = 20
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,10 @@ class Accounts:
         used = sql.execute(sa.select(db.logins.c.id).where(db.logins.c.user == found["user"]).limit(1)).scalar()
         if used is not None:
             raise ApiError(401, "InvalidSession", "a user already exists with the specified provider")
+        linked = sa.select(t.id).where(t.user == user, t.provider == PROVIDER)
+        if provider == PROVIDER and sql.execute(linked).first() is not None:
+            text = f"linking a {PROVIDER} identity is not allowed when one is already linked"
+            raise ApiError(400, "BadRequest", text)
         sql.execute(db.identities.update().where(t.id == found["id"]).values(user=user))
         return user
 
@@ -214,7 +219,7 @@ class Accounts:
         with self.database.transaction() as sql:
             found = sql.execute(sa.select(db.api_keys).where(t.digest == digest, t.app == app)).mappings().first()
             if found is None or found["disabled"]:
-                raise ApiError(401, "InvalidSession", "invalid API key")
+                raise ApiError(401, "AuthError", "invalid API key")
             if self._identity(sql, app, "api-key", found["id"]) is None:
                 row = {"app": app, "provider": "api-key", "subject": found["id"], "id": new_id()}
                 sql.execute(db.identities.insert().values(user=found["user"], **row))
@@ -264,6 +269,8 @@ class Accounts:
             data = sql.execute(sa.select(db.users.c.data).where(db.users.c.id == user)).scalar()
             t = db.identities.c
             rows = sql.execute(sa.select(t.id, t.provider, t.subject).where(t.user == user)).all()
+        # A function's users are known to apps by the name that it gave them.
+        names = [(subject if provider == "custom-function" else ident, provider) for ident, provider, subject in rows]
         if data is None:
             raise ApiError(401, "InvalidSession", "user not found")
         shown = dict(data)
@@ -273,7 +280,7 @@ class Accounts:
         return {
             "user_id": user,
             "domain_id": "",
-            "identities": [{"id": i, "provider_type": p, "provider_id": "", "provider_data": {}} for i, p, _ in rows],
+            "identities": [{"id": i, "provider_type": p, "provider_id": "", "provider_data": {}} for i, p in names],
             "data": shown,
             "type": "normal",
         }
@@ -331,8 +338,9 @@ class Accounts:
 
     def create_key(self, app: str, user: str, name: str) -> dict[str, Any]:
         """Make an API key; the only answer that holds the key itself."""
-        if not name or len(name) > 256:
-            raise ApiError(400, "InvalidParameter", "an API key needs a name of at most 256 characters")
+        if not _KEY_NAME.fullmatch(name):
+            text = "can only contain ASCII letters, numbers, underscores, and hyphens, at most 256 of them"
+            raise ApiError(400, "InvalidParameter", f"the name of an API key {text}")
         key, key_id = secrets.token_urlsafe(48), new_id()
         digest = hashlib.sha256(key.encode()).hexdigest()
         row = {"id": key_id, "user": user, "app": app, "name": name, "digest": digest, "disabled": False}

@@ -41,6 +41,8 @@ def carry_out(engine: Engine, database: db.Database) -> None:
                 result = _ORDERS[what](engine, _realms(engine, database, app), arguments)
         except (AppError, UsageError) as fault:
             result = {"error": str(fault)}
+        except (KeyError, TypeError, ValueError) as fault:  # said once, or it would come again and hold up the others
+            result = {"error": f"The order {what!r} cannot be carried out: {fault!r}."}
         with database.transaction() as sql:
             sql.execute(db.orders.update().where(t.id == number).values(result=result))
 
@@ -57,7 +59,7 @@ def _realms(engine: Engine, database: db.Database, app: str) -> list[RealmSync]:
 def _reset_client(engine: Engine, realms: list[RealmSync], arguments: dict[str, Any]) -> dict[str, Any]:
     from realmframe.server.answers import reset_ordered
 
-    user, ident, recovery = arguments.get("user"), arguments.get("file_ident"), bool(arguments["recovery"])
+    user, ident, recovery = arguments.get("user"), arguments.get("file_ident"), bool(arguments.get("recovery", True))
     count = 0
     for realm in realms:
         files = [
@@ -99,8 +101,8 @@ def order(data: Path, app: str, what: str, *, timeout: float = 60.0, **arguments
     app : str
     what : str
         ``"reset-client"`` (``user``, ``file_ident``: which client files, all by default; ``recovery``: whether they may
-        recover what they have not sent) or ``"trim"`` (``keep``: the last so many changes stay; ``older_than``: only
-        what was written so many days ago goes).
+        recover what they have not sent, yes by default) or ``"trim"`` (``keep``: the last so many changes stay;
+        ``older_than``: only what was written so many days ago goes).
     timeout : float
         Seconds to wait for a running server.
 

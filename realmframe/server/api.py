@@ -241,6 +241,8 @@ class Api:
         """Call a registered function."""
         await self._app(request)
         claims, body = await self._claims(request, "access"), await read_json(request)
+        if body.get("service"):  # of a MongoDB collection, say: not one of the app's own functions
+            raise ApiError(404, "ServiceNotFound", f"service not found: '{str(body['service'])[:100]}'")
         function = self.functions.get(str(body.get("name", "")))
         arguments = body.get("arguments", [])
         if function is None or not isinstance(arguments, list):

@@ -287,7 +287,7 @@ def test_api_keys(tmp_path: Path) -> None:
         assert app.log_in(credentials) is user
         user.api_keys.disable(made.id)
         assert user.api_keys.fetch(made.id).disabled
-        with pytest.raises(rf.AuthError, match="InvalidSession"):
+        with pytest.raises(rf.AuthError, match=r"invalid API key \(AuthError\)"):
             app.log_in(credentials)
         user.api_keys.enable(made.id)
         assert app.log_in(credentials).id == user.id
@@ -302,6 +302,45 @@ def test_api_keys(tmp_path: Path) -> None:
             user.api_keys.create(f"k{number}")
         with pytest.raises(rf.AppError, match="at most 20"):
             user.api_keys.create("one-more")
+
+
+def test_names_of_api_keys(tmp_path: Path) -> None:
+    """They are letters, digits, underscores and hyphens, and what is said of others has the service's words."""
+    with served(tmp_path) as http:
+        http.userpass("register", email=EMAIL, password=PASSWORD)
+        bearer = http.log_in()[1]["refresh_token"]
+        assert http("POST", "/auth/api_keys", bearer, name="My_laptop-2")[0] == 201
+        for name in ("My very cool key", "", "ü", "a\n", "x" * 257):
+            status, said = http("POST", "/auth/api_keys", bearer, name=name)
+            assert status == 400
+            assert said.startswith("InvalidParameter: ")
+            assert "can only contain ASCII letters, numbers, underscores, and hyphens" in said
+
+
+def test_second_address_is_not_linked(tmp_path: Path) -> None:
+    """A user has one e-mail address: linking another is refused, linking the same again is nothing new."""
+    with served(tmp_path) as http:
+        other = "bob@example.com"
+        for email in (EMAIL, other):
+            http.userpass("register", email=email, password=PASSWORD)
+        tokens = http("POST", "auth/providers/anon-user/login", provider="anon-user")[1]
+        link = lambda email: http(  # noqa: E731
+            "POST",
+            "auth/providers/local-userpass/login?link=true",
+            tokens["access_token"],
+            username=email,
+            password=PASSWORD,
+        )
+        for _ in range(2):
+            assert link(EMAIL)[1]["user_id"] == tokens["user_id"]
+        status, said = link(other)
+        assert (status, said) == (
+            400,
+            "BadRequest: linking a local-userpass identity is not allowed when one is already linked",
+        )
+        profile = http("GET", "/auth/profile", tokens["access_token"])[1]
+        assert {i["provider_type"] for i in profile["identities"]} == {"anon-user", "local-userpass"}
+        assert http.log_in(other)[1]["user_id"] != tokens["user_id"]
 
 
 # ---------------------------------------------------------------------- foreign tokens
@@ -507,6 +546,7 @@ def test_custom_functions(tmp_path: Path) -> None:
     with Server(tmp_path / "data", custom_login=custom, functions=functions) as server:
         app = rf.App("test", base_url=server.url, base_file_path=tmp_path / "files")
         user = app.log_in(rf.Credentials.function({"name": "x", "n": 5}))
+        assert [(i.id, i.provider_type) for i in user.identities] == [("x", "custom-function")]
         assert seen == [{"name": "x", "n": 5}]
         assert user.profile == {"team": "blue"}
         assert app.log_in(rf.Credentials.function(name="x", n=5)).id == user.id
@@ -616,6 +656,15 @@ def test_a_function_without_a_result_answers_null(tmp_path: Path) -> None:
         url, bearer = f"{http.base}/app/test/functions/call", {"Authorization": f"Bearer {token}"}
         answer = http.client.post(url, headers=bearer, json={"name": "log", "arguments": []})
         assert (answer.status_code, answer.content) == (200, b"null")
+
+
+def test_functions_of_services(tmp_path: Path) -> None:
+    """What an app calls on a service, as a MongoDB collection does, does not reach the function of that name."""
+    with served(tmp_path, functions={"find": lambda user, *_: "mine"}) as http:
+        token = http("POST", "auth/providers/anon-user/login", provider="anon-user")[1]["access_token"]
+        assert http("POST", "functions/call", token, name="find", arguments=[]) == (200, "mine")
+        refused = http("POST", "functions/call", token, name="find", arguments=[], service="mongodb-atlas")
+        assert refused == (404, "ServiceNotFound: service not found: 'mongodb-atlas'")
 
 
 def test_custom_data_is_sent_in_the_form_that_clients_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

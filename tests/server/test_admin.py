@@ -212,3 +212,16 @@ def test_wrong_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         order(tmp_path, "test", "trim")
     assert main(["admin", "trim", "--app", "x", "--data", str(tmp_path)]) == 1
     assert "no data of an app 'x'" in capsys.readouterr().err
+
+
+def test_an_order_that_cannot_be_carried_out_holds_up_no_other(
+    server: Server, client: Callable[..., RawConnection]
+) -> None:
+    """Whoever gave it is told; what is not said of a reset, whether it may recover, is yes."""
+    session = begin(client())
+    data = Path(str(server.data))
+    for what, arguments in (("trim", {"keep": "some"}), ("no-such-order", {})):
+        with pytest.raises(AppError, match=f"order '{what}' cannot be carried out"):
+            order(data, "test", what, timeout=10.0, **arguments)
+    assert order(data, "test", "reset-client", timeout=10.0) == {"files": 1}
+    assert refusal(session.wire, session) == (217, "ClientReset", False)
