@@ -71,7 +71,8 @@ def states_since(history: History, session: Session, since: int) -> bytes:
     there. So it gets all objects that were written to as they are now.
     """
     entries = history.since(since)
-    if not 0 < history.trimmed <= since or all(e.origin != session.file.ident for e in entries):
+    is_in_doubt = history.trimmed <= since if history.trimmed else since < session.file.told
+    if not is_in_doubt or all(e.origin != session.file.ident for e in entries):
         return b""
     snapshot = history.snapshot
     pieces = catch_up(snapshot, entries, everything(snapshot), session.file.ident, concat([]))

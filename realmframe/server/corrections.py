@@ -64,6 +64,8 @@ def corrected(history: History, session: Session) -> int:
 def is_to_correct(history: History, session: Session, found: Integrated) -> bool:
     """Say whether a client has to be told how its write came out: it may have merged it otherwise."""
     entry = found.entry
+    if found.changed and found.cleared:
+        return True
     unseen = session.flexible and found.changed and entry.base < session.partial
     if not len(found.original) or not (unseen or entry.base < corrected(history, session)):
         return False
@@ -76,7 +78,7 @@ def is_to_correct(history: History, session: Session, found: Integrated) -> bool
 def send_states(session: Session, found: Integrated) -> None:
     """Send a client the objects that it wrote to, as they are now."""
     # A correction is made up as well: what the client has written before it comes is corrected in turn.
-    session.synthetic = version = found.entry.version
+    session.synthetic = session.file.told = version = found.entry.version
     snapshot = found.applied.snapshot
     data = states_of(snapshot, found.original, session.view if session.flexible else everything(snapshot)).encode()
     if data:

@@ -4,7 +4,8 @@ The SDKs put a collection into a list of Mixed values by inserting or setting it
 engine's rules, which every client follows, that Clear keeps its index when the other side inserts into or erases from
 the same list. It then empties another element, or names one that does not exist, and whoever is sent that cannot go on.
 So such a Clear does not get into the log: what was just inserted is empty, and what is set is made anew by a null
-before it.
+before it. Its own writer has it yet, and empties what others have put in its place; so that one is told how its write
+came out.
 
 They make an embedded object at a key of a dictionary in place of the one that is there. By the same rules nothing that
 the other side does to the old one is removed: insertions into a list of it then name sizes that the new one does not

@@ -72,6 +72,8 @@ class ClientFile:
     reverted: dict[int, Reverted] = field(default_factory=dict)
     #: Version of the state that it began with, if the log before was gone by then; as long as the server runs.
     began: int = 0
+    #: Version with which it was told how a write came out, that it held otherwise; as long as the server runs.
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,12 @@ class Integrated:
         Whether the merge changed it: part of it lost to others.
     original : Changeset
         As its client wrote it.
+    cleared : bool
+        Whether its client has Clears that are left out here; see :mod:`.elements`.
     """
 
     entry: Entry
     applied: Applied
     changed: bool
     original: Changeset
+    cleared: bool = False

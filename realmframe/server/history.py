@@ -204,6 +204,7 @@ class History:
             raise ProtocolError("The client uploaded a changeset that is based on a version the server never had.")
         decoded = Changeset.decode(upload.changeset)
         original = without_clears(decoded)
+        cleared = original is not decoded
         check_fits(original, self.snapshot.schema)
         origin = upload.file_ident or file.ident
         meeting = self._merge(file, upload, origin, original)
@@ -234,7 +235,7 @@ class History:
             self._windows.accept(file, meeting)
         self._append(entry, applied)
         self.advance(file, upload.client_version, (written or upload).server_version)
-        return Integrated(entry, applied, changed, original)
+        return Integrated(entry, applied, changed, original, cleared)
 
     def has_met(self, file: ClientFile, upload: UploadEntry) -> bool:
         """Whether others wrote something after what an upload is based on."""

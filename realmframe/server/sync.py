@@ -45,8 +45,9 @@ class RealmSync:
         history = self.history
         session.covered = session.partial = history.version
         session.sent = message.download_server_version
-        # A partition whose log is whole never made up a state: what its clients hold needs no correction.
-        session.synthetic = message.download_server_version if session.flexible or history.trimmed else 0
+        # A partition whose log is whole makes up no states, but for writes that its client holds otherwise for sure.
+        is_made_up = session.flexible or history.trimmed
+        session.synthetic = message.download_server_version if is_made_up else session.file.told
         history.advance(session.file, message.download_client_version, 0)
         session.sent_client = message.download_client_version
         self.sessions.append(session)
@@ -65,7 +66,7 @@ class RealmSync:
         if not states:
             queue_log(self.history, session, since)
             return
-        session.synthetic = session.covered = version = self.history.version
+        session.synthetic = session.covered = session.file.told = version = self.history.version
         session.append_made(version, states, since)
 
     def query(self, session: Session, message: Query) -> None:

@@ -27,6 +27,8 @@ class Held:
         #: What the server may not have yet, as it is after what it was merged with.
         self._pending: list[tuple[int, Timed]] = []
         self._staged: list[DownloadEntry] = []
+        #: The version that each message brought, and what there was before it.
+        self._before: list[tuple[int, Snapshot, list[tuple[int, Timed]], deque[UploadEntry]]] = []
 
     def will_write(self, entries: Iterable[UploadEntry]) -> None:
         """Note what the client uploads later in the recording, once for each version."""
@@ -39,8 +41,15 @@ class Held:
         while self._to_come and self._to_come[0].client_version <= version:
             self._write(self._to_come.popleft())
 
+    def connect(self, version: int) -> None:
+        """Begin a session with what the client has up to a version: messages that it did not get come again."""
+        self._staged = []
+        while self._before and self._before[-1][0] > version:
+            _, self.snapshot, self._pending, self._to_come = self._before.pop()
+
     def receive(self, m: Download) -> None:
         """Integrate a DOWNLOAD, a bootstrap with its last message."""
+        self._before.append((m.download_server_version, self.snapshot, [*self._pending], self._to_come.copy()))
         while self._to_come and self._to_come[0].server_version < m.download_server_version:
             self._write(self._to_come.popleft())
         self._staged += m.entries

@@ -29,6 +29,7 @@ from realmframe.wire import UploadEntry
 
 from .conftest import RawConnection
 from .databases import open_database
+from .stepwise import World
 
 AT: tuple[Any, ...] = ("C", 1, "m")
 LIST, DICTIONARY = (Marker.LIST, Collection.LIST), (Marker.DICTIONARY, Collection.DICTIONARY)
@@ -229,3 +230,37 @@ def test_sides_that_do_not_fit(client: Callable[..., RawConnection]) -> None:
     wrong = Changeset.from_instructions([ArrayInsert(*BOX, ("k", "tags", 7), "x", 7)]).encode()
     mine.upload(3, wrong, base=mine.rules.version)
     assert [type(e).__name__ for e in mine.errors] == ["JsonError"]
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["connected", "cut"])
+@pytest.mark.parametrize("flexible", [True, False], ids=["flexible", "partition"])
+def test_who_puts_a_collection_holds_what_others_put(tmp_path: Path, flexible: bool, is_cut: bool) -> None:
+    """Its own Clear empties what another client put in that place; it gets it back, with its next session at last."""
+    world = World(tmp_path, 0, 2, flexible=flexible)
+    a, b = world.clients
+    for one in (a, b):
+        one.subscribe("TRUEPREDICATE ")
+    at: tuple[Any, ...] = ("Item", 1, "notes")
+    a.commit(CreateObject("Item", 1), Update(*at, ("k",), Marker.LIST))
+    world.settle()
+    a.commit(ArrayInsert(*at, ("k", 0), Marker.LIST, 0), ArrayInsert(*at, ("k", 0, 0), 0.5, 0))
+    b.clock += 1_000  # it writes later, so what it puts comes behind
+    b.commit(
+        ArrayInsert(*at, ("k", 0), Marker.DICTIONARY, 0),
+        Clear(*at, ("k", 0), Collection.DICTIONARY),
+        Update(*at, ("k", 0, "a"), None),
+    )
+    a.upload()
+    assert a.deliver()
+    world.node.finish()
+    while b.receive():
+        pass
+    assert b.items()["Item"][1]["notes"] == {"k": [[], {"a": None}]}  # by the real engine's rules
+    b.upload()
+    assert b.deliver()
+    world.node.finish()
+    if is_cut:
+        b.lose()
+        b.connect()
+    world.check()
+    assert b.items()["Item"][1]["notes"] == {"k": [[0.5], {"a": None}]}

@@ -89,6 +89,7 @@ class Replay:
             rules = self.rules[number, message.session]
             rules.file_ident, rules.version = message.file_ident, message.download_server_version
             rules.has_written = self.written.get(message.file_ident, 0)
+            self.held[message.file_ident].connect(message.download_server_version)
         elif isinstance(message, Upload):
             rules = self.rules[number, message.session]
             rules.has_written = max(rules.has_written, message.progress_client_version)
