@@ -15,6 +15,9 @@ from realmframe.client.app import SyncTimeouts
 from realmframe.client.connection import Connection
 from realmframe.client.follow_ups import FollowUps
 from realmframe.errors import AppError, AuthError, NetworkError
+from realmframe.session.events import ConnectionFailed
+from realmframe.session.rules import after_close
+from realmframe.wire import Action
 from tests.simulation.loop import Loop
 
 
@@ -121,3 +124,16 @@ def test_a_refresh_that_helped_is_no_reason_to_wait(helps: bool) -> None:
     loop.close()
     first, second = times
     assert (first == second) is helps
+
+
+def test_a_message_that_is_too_large_for_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A websocket closed with 1009 leads to a client reset, as in the SDKs: the same would be sent again for ever."""
+    resets: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(FollowUps, "begin_reset", lambda _self, *what: resets.append(what))
+    session = SimpleNamespace(last_error=None)
+    ending = after_close(1009, "too big")
+    event = ConnectionFailed(ending.error, ending.message, ending.follow_up, ending.is_fatal, ending.is_reported)
+    FollowUps(session).connection_failed(event, None)  # type: ignore[arg-type]
+    assert resets == [(ending.message, 0, Action.CLIENT_RESET)]
+    assert isinstance(session.last_error, NetworkError)
+    assert not ending.is_fatal

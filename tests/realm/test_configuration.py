@@ -10,7 +10,9 @@ import pytest
 
 import realmframe as rf
 from realmframe.client import User
-from realmframe.errors import SchemaError, UsageError
+from realmframe.errors import SchemaError, SchemaMismatchError, UsageError
+from realmframe.model import Schema
+from realmframe.realm.schema import check_schema
 
 
 @pytest.fixture
@@ -145,6 +147,22 @@ def test_what_belongs_to_local_realms(user: User, keywords: dict[str, Any]) -> N
     """A synced realm is written to, and is where its App's realms are."""
     with pytest.raises(UsageError, match="belongs to local realms"):
         rf.Configuration(sync=rf.SyncConfiguration(user, flexible=True), **keywords)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ({"asymmetric": True}, "asymmetric, but the file has it as toplevel"),
+        ({"primaryKey": "key"}, "primary key is 'key', but the file has '_id'"),
+        ({"properties": {"_id": "int", "key": "string"}}, r"A\.key: the schema says string, but the file has int"),
+    ],
+)
+def test_what_a_class_keeps(wanted: dict[str, Any], text: str) -> None:
+    """Its kind, its primary key, and the type of each property; it may get new ones."""
+    have = {"name": "A", "primaryKey": "_id", "properties": {"_id": "int", "key": "int"}}
+    with pytest.raises(SchemaMismatchError, match=text):
+        check_schema(Schema([{**have, **wanted}]), Schema([have]))
+    check_schema(Schema([{**have, "properties": {"_id": "int", "new": "int"}}, {**have, "name": "B"}]), Schema([have]))
 
 
 def test_path_for_touches_nothing(user: User, tmp_path: Path) -> None:

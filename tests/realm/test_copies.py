@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import realmframe as rf
+from realmframe.changes import Changeset
+from realmframe.changes.instructions import CreateObject
 from realmframe.store import RealmStore
 from realmframe.testing import FaultProxy, Server
 from tests.waiting import WAIT, until
@@ -203,6 +205,17 @@ def test_a_class_that_no_subscription_is_on(sync: Sync, tmp_path: Path) -> None:
             local.write_copy_to(path="dogs.realm", sync=only_dogs)
     assert not rf.Realm.exists(path="dogs.realm", sync=only_dogs)
     assert not (tmp_path / "a" / "dogs.realm").exists()
+
+
+def test_what_another_process_wrote_is_copied_too(tmp_path: Path) -> None:
+    """A copy has what is in the files by then, not what this process has seen of it."""
+    with open_realm(None, tmp_path / "local.realm") as local:
+        fill(local, 1)
+        with RealmStore.open(tmp_path / "local.realm") as other:
+            other.commit(Changeset.from_instructions([CreateObject("Person", "bob")]), timestamp=1)
+        local.write_copy_to(tmp_path / "copy.realm")
+    with open_realm(None, tmp_path / "copy.realm") as copy:
+        assert set(copy["Person"]._id) == {"ann", "bob"}
 
 
 def test_a_copy_does_not_follow_links_out(sync: Sync, tmp_path: Path) -> None:
