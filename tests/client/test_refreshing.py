@@ -126,6 +126,28 @@ def test_a_refresh_that_helped_is_no_reason_to_wait(helps: bool) -> None:
     assert (first == second) is helps
 
 
+def test_reconnect_skips_the_wait_for_a_refresh() -> None:
+    """The app asks for it while the second refresh waits: it is done now."""
+    loop = Loop(random.Random(1))
+    times: list[float] = []
+
+    async def work() -> None:
+        session = SimpleNamespace(app=_App(), fatal_error=None, options=SimpleNamespace(user_id="user"))
+        session.binding = SimpleNamespace(machine=object(), resume=lambda: times.append(loop.now))
+        found = FollowUps(session)  # type: ignore[arg-type]
+        found.hurry()  # nothing waits: nothing happens
+        await found._refresh_and_resume(ask_location=False)
+        second = asyncio.ensure_future(found._refresh_and_resume(ask_location=False))
+        await asyncio.sleep(0.1)
+        found.hurry()
+        await second
+
+    loop.run_until_complete(work())
+    loop.close()
+    first, second = times
+    assert second - first == pytest.approx(0.1)
+
+
 def test_a_message_that_is_too_large_for_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A websocket closed with 1009 leads to a client reset, as in the SDKs: the same would be sent again for ever."""
     resets: list[tuple[Any, ...]] = []

@@ -145,3 +145,27 @@ def test_another_version_of_the_schema(login: Login, server: Any) -> None:
         time.sleep(0.01)
     assert [(e.code, e.is_fatal) for e in errors] == [(236, False)]
     assert "Upload what is left" in (errors[0].hint or "")
+
+
+def test_reconnect_after_a_fatal_error(login: Login, server: Any) -> None:
+    """A session that an error ended begins anew when the app asks for it, and what was written meanwhile goes up."""
+    user, errors = login("a"), list[Any]()
+    server.faults.bind_error = {"code": 201, "action": "ApplicationBug", "tryAgain": False}
+    immediately = rf.OpenRealmBehaviorConfiguration("open_immediately")
+    subscribe = {"initial_subscriptions": lambda subs, _realm: subs.add("Dog")}
+    opened = configuration(user, errors, new_realm_file_behavior=immediately, **subscribe)
+    with rf.Realm.open(**opened) as realm:
+        session = realm.sync_session
+        with pytest.raises(rf.SyncError):
+            realm.download_all_server_changes(timeout=5)
+        assert session.state == "inactive"
+        with realm.write() as tx:
+            tx.upsert("Dog", {"_id": 1, "name": "Rex"})
+        server.faults.bind_error = None
+        session.reconnect()
+        ends = time.monotonic() + 5
+        while session.state != "active" and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert session.fatal_error is None
+        realm.upload_all_local_changes(timeout=20)
+        assert len(server.log) > 0
