@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from realmframe.client.keeper import TokenKeeper
 from realmframe.client.loop import sync_loop
 from realmframe.errors import AuthError
+from realmframe.store.forks import loading
 
 if TYPE_CHECKING:
     from realmframe.client.app import App
@@ -32,7 +33,8 @@ class SyncClient:
 
     def connection(self, session: SyncSession) -> Connection:
         """*loop* Give the connection that a session shares, or has for itself without multiplexing."""
-        from realmframe.client.connection import Connection  # websockets are loaded with the first session
+        with loading:
+            from realmframe.client.connection import Connection  # websockets are loaded with the first session
 
         user, flexible = session.options.user_id, session.options.flexible
         self.keeper.watch(user)
