@@ -78,7 +78,6 @@ class Connection:
             Dialect(MAX_VERSION, flexible),
             random=random.Random(),
             timeouts=Timeouts(
-                connect=t.connect,
                 # One for a single session is of no use to others, and closes with it.
                 connection_linger=t.connection_linger if app.multiplex_sessions else 0.0,
                 ping_keep_alive_period=t.ping_keep_alive_period,

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Timers in seconds.
+    """Timers in seconds. How long connecting may take is for the owner to bound, who does it.
 
     Attributes
     ----------
-    connect : float
-        From the first look-up of the host to the agreement on a subprotocol.
     connection_linger : float
         How long a connection without sessions stays open.
     ping_keep_alive_period : float
@@ -23,7 +21,6 @@ class Timeouts:
         A reconnect within this time may upload without waiting for a MARK.
     """
 
-    connect: float = 120.0
     connection_linger: float = 30.0
     ping_keep_alive_period: float = 60.0
     pong_keep_alive_timeout: float = 120.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import realmframe as rf
 from realmframe import wire
+from realmframe.client.callbacks import deliver
 from realmframe.client.follow_ups import FollowUps
 from realmframe.client.loop import sync_loop
 from realmframe.realm.core import is_open
@@ -243,6 +245,8 @@ def test_progress(tmp_path: Path) -> None:
                 assert until(lambda: heard["down"][-1].objects == 902)
                 stop()
                 other.remove_progress_notification(by_bytes)
+                deliver((told := threading.Event()).set)  # what was on its way has arrived
+                assert told.wait(WAIT)
                 counts = len(heard["down"]), len(heard["bytes"])
                 write(first, 3000)
                 assert until(lambda: second.refresh() or 3000 in set(second["Dog"]._id))

@@ -317,6 +317,18 @@ def test_lost_changes_are_named() -> None:
     assert "does not exist" in found.lost[0].reason
 
 
+def test_plain_changes_that_are_lost() -> None:
+    """So are those of fields alone; that somebody else deleted what was deleted here is no loss."""
+    local: list[Instruction] = [i.Update("T", 1, "n", (), 5)]
+    gone = state([i.EraseObject("T", 1)], base=BASE_STATE)
+    found = recover(gone, state(local, base=BASE_STATE), changes([local]), 9)
+    assert [(x.cls, x.key, x.values) for x in found.lost] == [("T", 1, {"n": 5})]
+    assert found.changes == []
+    erased: list[Instruction] = [i.EraseObject("T", 1)]
+    found = recover(gone, state(erased, base=BASE_STATE), changes([erased]), 9)
+    assert (found.lost, found.changes) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("local", "text"),
     [
