@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import textwrap
@@ -9,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import realmframe as rf
-from realmframe.errors import RealmError, UsageError
+from realmframe.errors import ClosedError, RealmError, UsageError
 from realmframe.jupyter import command as c
 from realmframe.jupyter.bridge import Bridge
 from realmframe.jupyter.facts import Shown, status_rows, subscription_rows
 from realmframe.jupyter.opening import open_with_progress
 from realmframe.jupyter.widgets import StatusWidget, SubscriptionPanel
+from realmframe.realm.core import open_realms
 
 
 class Desk:
@@ -60,10 +62,10 @@ class Desk:
         return next(reversed(self.realms.values()))
 
     def advance(self) -> None:
-        """Move every realm's frames to its newest version; runs between cells."""
+        """Move the frames of every realm of this process to its newest version; runs between cells."""
         self.bridge.flush()
-        for realm in list(self.realms.values()):
-            if not realm.is_closed:
+        for realm in open_realms():
+            with contextlib.suppress(ClosedError):  # by another thread, meanwhile
                 realm.refresh()
 
     def close(self) -> None:

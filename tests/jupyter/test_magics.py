@@ -14,11 +14,12 @@ import ipywidgets
 import pandas as pd
 import pytest
 
+import realmframe as rf
 from realmframe.client.loop import sync_loop
 from realmframe.jupyter.bridge import Bridge
 from realmframe.realm.core import is_open
 from realmframe.testing import FaultProxy, Server
-from tests.jupyter.conftest import Shell
+from tests.jupyter.conftest import PERSON, Shell
 from tests.waiting import WAIT
 
 Device = Callable[[list[dict[str, Any]]], None]
@@ -45,6 +46,19 @@ def test_frames_advance_between_cells_and_not_during_one(opened: Shell, device: 
     assert opened.run("len(Person)") == 4
     opened.ip.user_ns["go_on"] = lambda: (device([{"_id": 8, "name": "Eve"}]), _arrive(opened))
     assert opened.run("go_on(); before = len(Person); realm.refresh(); (before, len(Person))") == (4, 5)
+
+
+def test_frames_of_realms_that_were_opened_without_magics(shell: Shell, tmp_path: Path) -> None:
+    """They advance between cells too; a pinned frame never does; closed ones are left alone."""
+    form = {"path": tmp_path / "mine.realm", "schema": [PERSON]}
+    with rf.Realm.open(**form) as mine, rf.Realm.open(**form) as other:
+        shell.ip.user_ns |= {"frame": mine["Person"], "fixed": mine["Person"].realm.pin()}
+        with other.write() as tx:
+            tx.upsert("Person", [{"_id": 1, "name": "Ada"}])
+        assert len(mine["Person"]) == 0
+        assert shell.run("(len(frame), len(fixed))") == (1, 0)
+    shell.run("1")
+    assert "Error" not in shell.shown
 
 
 def test_write_cell_is_one_transaction(opened: Shell) -> None:
