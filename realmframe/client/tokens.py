@@ -68,7 +68,7 @@ def read_token(token: str) -> Claims:
     try:
         if len(parts) != 3 or not parts[2]:
             raise ValueError("not three parts")
-        body = parts[1].replace("+", "-").replace("/", "_")
+        body = parts[1]  # in either alphabet: this reads both
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         if not isinstance(claims, dict):
             raise ValueError("no JSON object")

@@ -196,10 +196,17 @@ def test_users_of_another_app(make_app: Make) -> None:
     assert stranger != app.user("user-1")
 
 
-def test_one_refresh_for_all_who_need_it(make_app: Make, services: Any) -> None:
+def test_one_refresh_for_all_who_need_it(make_app: Make, services: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several requests at once with a token that has ended ask for one new token."""
     app = make_app()
     user = app.log_in(ANN)
+    refresh = app.services.refresh
+
+    async def slow(token: str) -> str:
+        await asyncio.sleep(0.01)  # the others have their turn
+        return await refresh(token)
+
+    monkeypatch.setattr(app.services, "refresh", slow)
     app.metadata.change(user.id, access_token=services.token("old", -60))
 
     async def many() -> list[str]:
