@@ -10,6 +10,7 @@ import pytest
 
 import realmframe as rf
 from realmframe import wire
+from tests.waiting import WAIT
 
 DOG = rf.ObjectSchema("Dog", {"_id": "int", "name": "string?"}, "_id")
 Login = Callable[..., rf.User]
@@ -86,7 +87,7 @@ def test_a_refresh_that_does_not_help(login: Login, server: Any, action: str) ->
         assert count == 2 or took > 0.7  # the third one waits for three quarters of a second at least
         server.faults.bind_error = None
         realm.sync_session.reconnect()
-        realm.download_all_server_changes(timeout=5)
+        realm.download_all_server_changes(timeout=WAIT)
         again = sum(path.endswith("/location") for path in server.requests) - located
         assert (again > 0) is (action == "RefreshLocation")
 
@@ -126,7 +127,7 @@ def test_files(login: Login, server: Any, action: str, stays: bool) -> None:
     assert realm.sync_session.state == "inactive"
     assert len(realm["Dog"]) == 0
     with pytest.raises(rf.SyncError):
-        realm.upload_all_local_changes(timeout=5)
+        realm.upload_all_local_changes(timeout=WAIT)
     realm.close()
     assert rf.Realm.exists(**opened) is stays
     left = sorted(path.name for path in user.app.base_file_path.iterdir())
@@ -157,7 +158,7 @@ def test_reconnect_after_a_fatal_error(login: Login, server: Any) -> None:
     with rf.Realm.open(**opened) as realm:
         session = realm.sync_session
         with pytest.raises(rf.SyncError):
-            realm.download_all_server_changes(timeout=5)
+            realm.download_all_server_changes(timeout=WAIT)
         assert session.state == "inactive"
         with realm.write() as tx:
             tx.upsert("Dog", {"_id": 1, "name": "Rex"})
@@ -167,5 +168,5 @@ def test_reconnect_after_a_fatal_error(login: Login, server: Any) -> None:
         while session.state != "active" and time.monotonic() < ends:
             time.sleep(0.01)
         assert session.fatal_error is None
-        realm.upload_all_local_changes(timeout=20)
+        realm.upload_all_local_changes(timeout=WAIT)
         assert len(server.log) > 0

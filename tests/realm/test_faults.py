@@ -35,7 +35,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _app(url: str, folder: Path) -> rf.App:
-    return rf.App("faults", base_url=url, base_file_path=folder, timeout=10.0)
+    return rf.App("faults", base_url=url, base_file_path=folder, timeout=WAIT)
 
 
 def _open(user: rf.User, schema: Any, query: str = "TRUEPREDICATE") -> rf.Realm:

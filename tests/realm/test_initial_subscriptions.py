@@ -11,7 +11,7 @@ import pytest
 
 import realmframe as rf
 from realmframe.realm.core import is_open
-from tests.waiting import until
+from tests.waiting import WAIT, until
 
 #: A task of anyio that is cancelled before it began is not awaited; it happens when the test ends while connecting.
 pytestmark = [
@@ -40,7 +40,7 @@ def queries(realm: rf.Realm) -> list[str]:
 @pytest.mark.parametrize("rerun", [False, True])
 def test_two_are_asked_at_once(login: Login, rerun: bool) -> None:
     """Two threads open a new realm: both are asked, one set is written, and what happened meanwhile stays."""
-    user, both = login(), threading.Barrier(2, timeout=10.0)
+    user, both = login(), threading.Barrier(2, timeout=WAIT)
     realms: list[rf.Realm] = []
 
     def subscribe(subs: rf.MutableSubscriptionSet, _realm: rf.Realm) -> None:
@@ -55,7 +55,7 @@ def test_two_are_asked_at_once(login: Login, rerun: bool) -> None:
 
         realms.append(rf.Realm.open(**configuration(user, subscribe_late, rerun_on_open=rerun)))
         if not slow:
-            with realms[0].subscriptions.update(timeout=10.0) as subs:
+            with realms[0].subscriptions.update(timeout=WAIT) as subs:
                 subs.add("Dog", "_id > 7", name="mine")
             first.set()
 

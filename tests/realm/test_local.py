@@ -14,6 +14,7 @@ import pytest
 
 import realmframe as rf
 from realmframe.realm.core import is_open
+from tests.waiting import WAIT
 
 SCHEMA = [
     rf.ObjectSchema(
@@ -206,7 +207,7 @@ def test_changes_name_keys(realm: rf.Realm) -> None:
 
     thread = threading.Timer(0.05, write)
     thread.start()
-    change = next(iter(realm.changes(timeout=5.0)))
+    change = next(iter(realm.changes(timeout=WAIT)))
     thread.join()
     other.close()
     flights = change["Flight"]

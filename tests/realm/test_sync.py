@@ -66,7 +66,7 @@ def test_no_subscription_for_write(realm: rf.Realm) -> None:
     """Writing to a class without a subscription fails locally, naming it; subscribing allows it."""
     with pytest.raises(rf.NoSubscriptionForWriteError, match="Cat"), realm.write() as tx:
         tx.create("Cat", {"_id": 1})
-    with realm.subscriptions.update(timeout=10.0) as subs:
+    with realm.subscriptions.update(timeout=WAIT) as subs:
         subs.add("Cat")
     assert realm.subscriptions.state == "complete"
     with realm.write() as tx:
@@ -77,7 +77,7 @@ def test_subscriptions_change(realm: rf.Realm, server: Any) -> None:
     """Sets are sent whole, in the client's normal form; removing and clearing work; a bad query never goes out."""
     subs = realm.subscriptions
     assert [(s.name, s.class_name) for s in subs] == [("dogs", "Dog")]
-    with subs.update(timeout=10.0) as change:
+    with subs.update(timeout=WAIT) as change:
         change.add("Dog", "name == $0", "Rex")
         change.add("Cat", name="cats")
         assert change.remove("dogs")
@@ -89,7 +89,7 @@ def test_subscriptions_change(realm: rf.Realm, server: Any) -> None:
     with pytest.raises(rf.QueryError), subs.update() as change:
         change.add("Dog", "nme == 5")
     assert subs.version == version
-    with subs.update(timeout=10.0) as change:
+    with subs.update(timeout=WAIT) as change:
         assert change.remove_all("Dog") == 1
         assert change.remove_unnamed() == 0
     assert [s.name for s in subs] == ["cats"]
@@ -98,7 +98,7 @@ def test_subscriptions_change(realm: rf.Realm, server: Any) -> None:
 def test_refused_subscriptions(realm: rf.Realm, server: Any) -> None:
     """A set that the server refuses is in state error with its reason; the session goes on."""
     server.faults.query_error = "no such thing"
-    with pytest.raises(rf.QueryError, match="no such thing"), realm.subscriptions.update(timeout=10.0) as subs:
+    with pytest.raises(rf.QueryError, match="no such thing"), realm.subscriptions.update(timeout=WAIT) as subs:
         subs.add("Cat")
     assert (realm.subscriptions.state, realm.subscriptions.error) == ("error", "no such thing")
     assert realm.sync_session.state == "active"
@@ -108,7 +108,7 @@ def test_what_no_server_takes_is_refused_here(realm: rf.Realm) -> None:
     """A subscription that App Services could not serve is refused where it is written, and the set stays as it was."""
     version, long = realm.subscriptions.version, f"name == '{'x' * 300_000}'"
     for query, word in (("TRUEPREDICATE LIMIT(3)", "LIMIT"), (long, "longer than 256 kB")):
-        with pytest.raises(rf.QueryError, match=word), realm.subscriptions.update(timeout=10.0) as subs:
+        with pytest.raises(rf.QueryError, match=word), realm.subscriptions.update(timeout=WAIT) as subs:
             subs.add("Dog", query)
     assert realm.subscriptions.version == version
 
@@ -147,7 +147,7 @@ def test_log_out_stops_sessions(realm: rf.Realm) -> None:
         time.sleep(0.01)
     assert realm.sync_session.state == "inactive"
     with pytest.raises(rf.AuthError):
-        realm.upload_all_local_changes(timeout=5.0)
+        realm.upload_all_local_changes(timeout=WAIT)
     assert list(realm["Dog"].name) == ["Rex"]
 
 

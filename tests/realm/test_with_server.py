@@ -28,7 +28,7 @@ def backend() -> Iterator[Server]:
 def app(backend: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], rf.App]:
     """Make apps, one id per test, with a folder of its own per name."""
     app_id = f"app-{abs(hash(request.node.nodeid)) % 10**8}"
-    return lambda name: rf.App(app_id, base_url=backend.url, base_file_path=tmp_path / name, timeout=20.0)
+    return lambda name: rf.App(app_id, base_url=backend.url, base_file_path=tmp_path / name, timeout=WAIT)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from realmframe.server.foreign import JwtLogin
 from realmframe.server.limits import Attempts
 from realmframe.server.refusals import ApiError
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 from .conftest import RawConnection, claims_of
 
@@ -41,7 +42,7 @@ class Http:
 
     def __init__(self, server: Server, app: str = "test") -> None:
         self.base = f"{server.url}/api/client/v2.0"
-        self.app, self.client = app, httpx.Client(timeout=20)
+        self.app, self.client = app, httpx.Client(timeout=WAIT)
 
     def __call__(self, method: str, path: str, bearer: str | None = None, **body: Any) -> tuple[int, Any]:
         """Send a request; give status and error code, or body."""

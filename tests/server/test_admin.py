@@ -18,6 +18,7 @@ from realmframe.server.admin import order
 from realmframe.server.history import History
 from realmframe.testing import Server
 from realmframe.wire import Dialect, UploadEntry
+from tests.waiting import WAIT
 
 from .conftest import RawConnection, RawSession, log_in
 
@@ -67,7 +68,7 @@ def again(wire: RawConnection, old: RawSession, number: int = 1, **changes: int)
 
 def refusal(wire: RawConnection, session: RawSession) -> tuple[int, str, bool]:
     """Give code and action of the error that comes, and whether recovery is disabled."""
-    wire.until(lambda: bool(session.errors), wait=8.0)
+    wire.until(lambda: bool(session.errors), may_fail=True)
     error = session.errors.pop()
     return error.code, str(error.body["action"]), error.body["isRecoveryModeDisabled"]  # type: ignore[union-attr]
 
@@ -222,6 +223,6 @@ def test_an_order_that_cannot_be_carried_out_holds_up_no_other(
     data = Path(str(server.data))
     for what, arguments in (("trim", {"keep": "some"}), ("no-such-order", {})):
         with pytest.raises(AppError, match=f"order '{what}' cannot be carried out"):
-            order(data, "test", what, timeout=10.0, **arguments)
-    assert order(data, "test", "reset-client", timeout=10.0) == {"files": 1}
+            order(data, "test", what, timeout=WAIT, **arguments)
+    assert order(data, "test", "reset-client", timeout=WAIT) == {"files": 1}
     assert refusal(session.wire, session) == (217, "ClientReset", False)

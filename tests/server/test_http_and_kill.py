@@ -11,6 +11,7 @@ from realmframe.changes.instructions import AddColumn, AddTable, CreateObject, U
 from realmframe.model import ClassKind, PropertyType
 from realmframe.server.running import configuration
 from realmframe.testing import Server
+from tests.waiting import WAIT
 
 from .conftest import RawConnection, claims_of, log_in
 
@@ -31,7 +32,7 @@ def person(key: int, age: int) -> bytes:
 def test_tokens_and_passwords(shared_server, app_id):
     """Registering, logging in, refreshing and logging out answer what clients need, errors in their exact form."""
     base = f"{shared_server.url}/api/client/v2.0"
-    with httpx.Client(timeout=20) as http:
+    with httpx.Client(timeout=WAIT) as http:
         up = f"{base}/app/{app_id}/auth/providers/local-userpass"
         location = http.get(f"{base}/app/{app_id}/location").json()
         assert location["hostname"] == shared_server.url

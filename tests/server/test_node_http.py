@@ -22,6 +22,7 @@ from realmframe.server import tokens
 from realmframe.server.passwords import Mail
 from realmframe.testing import Server
 from tests import transcripts
+from tests.waiting import WAIT
 
 from .conftest import claims_of
 
@@ -140,7 +141,7 @@ def replay(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Replay]:
     options = {"functions": FUNCTIONS, "custom_login": custom_login, "jwt": _JWT_KEY, "send_mail": mails.append}
     with (
         Server(tmp_path, confirm="mail", **options) as server,
-        httpx.Client(base_url=server.url, timeout=20.0) as client,
+        httpx.Client(base_url=server.url, timeout=WAIT) as client,
     ):
         yield Replay(server, client, mails, set_clock)
     assert not mails

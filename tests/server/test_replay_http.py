@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests import transcripts
+from tests.waiting import WAIT
 
 NAMES = ("flx_first_open_anonymous", "auth_anonymous_reuse_and_link", "auth_email_password", "auth_api_key")
 #: Mails that this server does not send: confirmation and reset come from its own administration.
@@ -40,7 +41,7 @@ class Replay:
     """Sends recorded requests with this server's tokens and ids in place of the recorded ones."""
 
     def __init__(self, url: str, app: str) -> None:
-        self.client = httpx.Client(base_url=url, timeout=20.0)
+        self.client = httpx.Client(base_url=url, timeout=WAIT)
         self.app = app
         self.ours: dict[str, str] = {}
 

@@ -25,12 +25,12 @@ def _encoded(*instructions: Any) -> bytes:
 
 def _error(session: RawSession) -> JsonError:
     """Wait for the error that ends a session; nothing may come after it."""
-    session.wire.until(lambda: bool(session.errors), wait=9.0)
+    session.wire.until(lambda: bool(session.errors), may_fail=True)
     (error,) = session.errors
     assert isinstance(error, JsonError)
     count = len(session.downloads)
     session.wire.send(Ping(1, 0))
-    session.wire.until(lambda: 1 in session.wire.pongs, wait=9.0)
+    session.wire.until(lambda: 1 in session.wire.pongs, may_fail=True)
     assert len(session.downloads) == count
     return error
 

@@ -14,6 +14,7 @@ from realmframe.errors import StorageError, UsageError
 from realmframe.store import lock as locks
 from realmframe.store.files import FileSystem
 from realmframe.store.lock import SYNC, Use, WriteLock, held, lock_file, try_lock
+from tests.waiting import WAIT
 
 
 def test_held_excludes_and_releases(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_lock_dies_with_its_holder(tmp_path: Path) -> None:
         lock.release()
     finally:
         holder.kill()
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=WAIT)
 
 
 FORK = """
@@ -124,4 +125,4 @@ def test_a_forked_process_holds_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         holder.kill()
         if "child" in found:
             os.kill(found["child"], signal.SIGKILL)
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=WAIT)
