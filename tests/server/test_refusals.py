@@ -26,7 +26,6 @@ ALL = {"Dog": "(TRUEPREDICATE )"}
 SCHEMA = Changeset.from_instructions(
     [AddTable("Dog", ClassKind.TOPLEVEL, "_id", PropertyType.INT), AddColumn("Dog", "name", PropertyType.STRING)]
 ).encode()
-#: Longer than a test waits otherwise, which says that errors are expected.
 
 
 def dog(key: int) -> bytes:

@@ -14,7 +14,7 @@ def test_every_message_survives(recorded: list[Any]) -> None:
         message = parse(found.data, found.dialect)
         again = encode(message, found.dialect)
         assert message.encode(found.dialect) == again
-        if found.has_blanks:
+        if found.has_blanks or found.is_deflated_otherwise:
             assert parse(again, found.dialect) == message, found.line
         else:
             assert again == found.data, found.line
