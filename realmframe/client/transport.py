@@ -18,7 +18,7 @@ import asyncio
 import functools
 import platform
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,11 +98,16 @@ def check_base_url(url: str) -> str:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as fault:
         raise UsageError(f"base_url {url!r} is no URL: {fault}.") from fault
-    if parsed.scheme not in _SCHEMES or not parsed.host:
+    if not _leads_somewhere(parsed, _SCHEMES.keys()):
         raise UsageError(
             f"base_url {url!r} is not the URL of a server.", hint="It looks like http://127.0.0.1:9090 or https://host."
         )
     return str(parsed).rstrip("/")
+
+
+def _leads_somewhere(url: httpx.URL, schemes: Collection[str]) -> bool:
+    """Whether a URL has one of some schemes, a host, and a port that there is."""
+    return url.scheme in schemes and bool(url.host) and (url.port is None or 0 < url.port < 1 << 16)
 
 
 class AppServices:
@@ -180,8 +185,22 @@ class AppServices:
             need = _need(answer, ("hostname", "ws_hostname"), "location")
             hostname = str(need["hostname"] or self.base_url).rstrip("/")
             route = answer.get("sync_route") or self._route(str(need["ws_hostname"] or websocket_url(hostname)))
+            self._check(hostname, _SCHEMES.keys())
+            self._check(str(route), _SCHEMES.values())
             self._location = Location(hostname, str(route))
         return self._location
+
+    def _check(self, url: str, schemes: Collection[str]) -> None:
+        """Raise a NetworkError if the server names a place that there cannot be."""
+        try:
+            is_good = _leads_somewhere(httpx.URL(url), schemes)
+        except httpx.InvalidURL:
+            is_good = False
+        if not is_good:
+            raise NetworkError(
+                f"The server at {self.base_url} names {url[:200]!r} as where the app is, which is no address.",
+                hint="Check base_url, and what is between here and there.",
+            )
 
     async def request(
         self,

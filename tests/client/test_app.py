@@ -403,6 +403,32 @@ def test_the_location_is_asked_again_when_it_has_to_be(make_app: Make, services:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        {"hostname": "http://server.test:70000"},
+        {"hostname": "http://"},
+        {"hostname": "server.test"},
+        {"hostname": "file:///etc"},
+        {"hostname": "http://server.test:8x"},
+        {"ws_hostname": "ws://server.test:-1"},
+        {"ws_hostname": "http://server.test"},
+        {"sync_route": "ws:///realm-sync"},
+        {"sync_route": 7},
+    ],
+)
+def test_a_location_that_leads_nowhere(make_app: Make, services: Any, answer: dict[str, Any]) -> None:
+    """Such an answer, of a server that is broken or of a line that turns bits, is an error and not remembered."""
+    app = make_app()
+    good = {"hostname": "", "ws_hostname": "ws://server.test"}
+    services.answers["/location"] = lambda _request: httpx.Response(200, json=good | answer)
+    with pytest.raises(NetworkError, match="no address"):
+        app.log_in(Credentials.anonymous())
+    assert not app.services.is_located
+    services.answers["/location"] = lambda _request: httpx.Response(200, json=good)
+    assert app.log_in(Credentials.anonymous()).is_logged_in
+
+
+@pytest.mark.parametrize(
     ("url", "uses_proxies"),
     [("http://127.0.0.1:9", False), ("http://localhost:9", False), ("http://[::1]:9", False), ("https://a.test", True)],
 )
@@ -436,7 +462,9 @@ def test_a_slow_server_is_bounded(make_app: Make, services: Any) -> None:
     assert time.monotonic() - begun < 2.0
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:9090", "ftp://x", "http://", "not a url"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:9090", "ftp://x", "http://", "not a url", "http://x:65536", "http://x:0"]
+)
 def test_wrong_urls(url: str, tmp_path: Path) -> None:
     """A base_url that is none is refused at once, with an example."""
     with pytest.raises(UsageError, match="http"):
