@@ -106,7 +106,13 @@ class RawSession:
         """All entries received."""
         return [e for d in self.downloads for e in d.entries]
 
-    def open(self, ident: tuple[int, int, int, int] | None = None, query: Any = None, query_version: int = 0) -> None:
+    def open(
+        self,
+        ident: tuple[int, int, int, int] | None = None,
+        query: Any = None,
+        query_version: int = 0,
+        server_salt: int = 0,
+    ) -> None:
         """BIND and IDENT; ``ident`` is file, salt, download server and client version."""
         body: Any = {"schemaVersion": 0, "sessionReason": 0} if self.wire.dialect.flexible else '"p"'
         self.wire.send(Bind(self.number, body, ident is None))
@@ -117,7 +123,8 @@ class RawSession:
         self.rules.file_ident = ident[0]
         self.rules.has_written = max(self.rules.has_written, ident[3])
         version, texts = (query_version, query or {}) if self.wire.dialect.flexible else (None, None)
-        self.wire.send(ClientIdent(self.number, ident[0], ident[1], ident[2], ident[3], ident[2], 0, version, texts))
+        place = (*ident, ident[2], server_salt)
+        self.wire.send(ClientIdent(self.number, *place, version, texts))
 
     def mark(self, request: int) -> None:
         """Ask for everything there is."""

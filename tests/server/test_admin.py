@@ -17,7 +17,7 @@ from realmframe.server import database as db
 from realmframe.server.admin import order
 from realmframe.server.history import History
 from realmframe.testing import Server
-from realmframe.wire import Dialect, UploadEntry
+from realmframe.wire import Dialect, JsonError, UploadEntry
 from tests.waiting import WAIT
 
 from .conftest import RawConnection, RawSession, log_in
@@ -62,7 +62,8 @@ def again(wire: RawConnection, old: RawSession, number: int = 1, **changes: int)
     place = {"file": old.ident.file_ident, "salt": old.ident.salt}
     place |= {"server": old.rules.version, "client": old.rules.client} | changes
     query = {"query": EVERYTHING, "query_version": 1} if wire.dialect.flexible else {}
-    session.open((place["file"], place["salt"], place["server"], place["client"]), **query)
+    ident = (place["file"], place["salt"], place["server"], place["client"])
+    session.open(ident, **query, server_salt=place.get("server_salt", 0))
     return session
 
 
@@ -79,6 +80,7 @@ def refusal(wire: RawConnection, session: RawSession) -> tuple[int, str, bool]:
         ({"file": 77}, 208),
         ({"salt": 5}, 208),
         ({"server": 900}, 211),
+        ({"server_salt": 5}, 211),
         ({"client": 900}, 210),
     ],
 )
@@ -87,6 +89,17 @@ def test_files_that_cannot_go_on(client: Callable[..., RawConnection], changes: 
     old = begin(client())
     session = again(old.wire, old, 2, **changes)
     assert refusal(old.wire, session) == (code, "ClientReset", False)
+
+
+def test_file_of_another_user(client: Callable[..., RawConnection]) -> None:
+    """Whose client file it is nobody else may go on with, though number and salt are right."""
+    old = begin(client())
+    other = client()
+    session = again(other, old, 2)
+    other.until(lambda: bool(session.errors), may_fail=True)
+    (error,) = session.errors
+    assert isinstance(error, JsonError)
+    assert (error.code, error.body["action"]) == (223, "ApplicationBug")
 
 
 @pytest.mark.parametrize("recovery", [True, False])
